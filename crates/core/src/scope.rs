@@ -190,6 +190,15 @@ impl RecordId {
         Self(*hasher.finalize().as_bytes())
     }
 
+    /// An identifier of a whole scope, for counting by caller. No key has it for its record.
+    #[must_use]
+    pub fn of_scope(secret: &Secret, scope: &Scope) -> Self {
+        let mut hasher = blake3::Hasher::new_keyed(&secret.0);
+        hasher.update(&[u8::MAX, scope.kind as u8]);
+        hasher.update(&scope.value);
+        Self(*hasher.finalize().as_bytes())
+    }
+
     /// The identifier made of these bytes, as read back from a store.
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 32]) -> Self {

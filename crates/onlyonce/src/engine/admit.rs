@@ -1,0 +1,162 @@
+//! From a keyed request to its place: owner, replay, or refusal.
+
+use std::time::Duration;
+
+use onlyonce_core::{
+    Attempt, Claim, Concurrent, Decision, Fingerprint, Nonce, Policy, Record, RecordId, State,
+    StoreError, decide,
+};
+use tokio::time::Instant;
+
+use super::{Engine, Owner};
+use crate::telemetry;
+
+/// Waiters look for themselves this often, should a notification be lost.
+const POLL: Duration = Duration::from_secs(1);
+
+/// What a keyed request gets.
+pub(crate) enum Admission {
+    /// It owns the key: execute.
+    Won(Owner),
+    /// It gets what the record says. Never [`Decision::Execute`].
+    Held(Decision, Record),
+    /// The store failed.
+    Failed(StoreError),
+    /// No new claims: the engine is shutting down.
+    Closing,
+}
+
+/// A keyed request that asks for its place.
+pub(crate) struct Admittance<'a> {
+    pub(crate) engine: &'a Engine,
+    pub(crate) policy: &'a std::sync::Arc<Policy>,
+    pub(crate) id: RecordId,
+    pub(crate) fingerprint: Option<Fingerprint>,
+    pub(crate) label: Box<str>,
+}
+
+/// Gives a claim back if the request is dropped while its claim is under way (hazards 3, 17).
+struct UnderWay<'a> {
+    engine: &'a Engine,
+    attempt: &'a Attempt,
+    limit: Duration,
+    armed: bool,
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        if self.armed {
+            self.engine.disown(self.attempt, self.limit);
+        }
+    }
+}
+
+impl Admittance<'_> {
+    /// Claims the key, and waits for its present owner where the policy says so.
+    ///
+    /// # Cancellation safety
+    /// Dropping the future gives back whatever it may have claimed.
+    pub(crate) async fn ask(self) -> Admission {
+        let Self {
+            engine,
+            policy,
+            id,
+            fingerprint,
+            label,
+        } = self;
+        if engine.is_closing() {
+            return Admission::Closing;
+        }
+        let attempt = Attempt {
+            id,
+            nonce: Nonce::random(),
+            fingerprint,
+            lease: policy.lease,
+            keep: policy.lifetime,
+            on_unknown: policy.on_unknown,
+            label,
+        };
+        let patience = Instant::now() + policy.wait_timeout;
+        let mut place = None;
+        loop {
+            // Watch before looking, so that no change falls between the two. The first look is
+            // made without: most requests never wait.
+            let changes = match &place {
+                None => None,
+                Some(_) => match engine.watch(&id, policy.store_timeout).await {
+                    Ok(changes) => Some(changes),
+                    Err(error) => {
+                        tracing::debug!(error = &error as &dyn std::error::Error, "no watch");
+                        None
+                    }
+                },
+            };
+
+            let claimed_at = Instant::now();
+            let mut under_way = UnderWay {
+                engine,
+                attempt: &attempt,
+                limit: policy.store_timeout,
+                armed: true,
+            };
+            let claim = engine.claim(&attempt, policy.store_timeout).await;
+            // A claim that failed for sure left nothing; one that timed out may have landed.
+            under_way.armed = claim.as_ref().is_err_and(StoreError::is_retryable);
+            drop(under_way);
+            let record = match claim {
+                Ok(Claim::Won(lease)) if engine.is_closing() => {
+                    // Shut down in the meantime, and nobody would wait for this one.
+                    let limit = policy.store_timeout;
+                    let _ = engine.give_back(&lease, limit, limit).await;
+                    return Admission::Closing;
+                }
+                Ok(Claim::Won(lease)) => {
+                    return Admission::Won(Owner::new(engine, policy, &attempt, lease, claimed_at));
+                }
+                Ok(Claim::Held(record)) => record,
+                Err(error) => return Admission::Failed(error),
+            };
+
+            let decision = decide(Some(&record), fingerprint.as_ref(), policy.on_unknown);
+            if decision != Decision::InProgress || policy.concurrent == Concurrent::Reject {
+                return Admission::Held(decision, record);
+            }
+            if place.is_none() {
+                place = engine
+                    .0
+                    .waiters
+                    .take(id, policy.max_waiters)
+                    .map(|place| (place, telemetry::waiting()));
+                if place.is_none() {
+                    return Admission::Held(decision, record);
+                }
+                continue;
+            }
+            if Instant::now() >= patience || engine.is_closing() {
+                return Admission::Held(decision, record);
+            }
+
+            let wake = patience.min(Instant::now() + look_again(&record));
+            tokio::select! {
+                () = changed(changes) => {}
+                () = tokio::time::sleep_until(wake) => {}
+                () = engine.0.closing.cancelled() => {}
+            }
+        }
+    }
+}
+
+/// When a waiter looks for itself: when the owner's lease has run out, or at the next poll.
+fn look_again(record: &Record) -> Duration {
+    match record.state {
+        State::InProgress { lease_left } => POLL.min(lease_left + Duration::from_millis(1)),
+        State::Unknown | State::Completed { .. } => POLL,
+    }
+}
+
+async fn changed(changes: Option<onlyonce_core::Changes>) {
+    match changes {
+        Some(changes) => changes.await,
+        None => std::future::pending().await,
+    }
+}

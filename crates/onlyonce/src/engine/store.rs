@@ -1,0 +1,189 @@
+//! Every call to the store: timed, counted, and given up on in time.
+
+use std::time::Duration;
+
+use onlyonce_core::{
+    Attempt, Changes, Claim, Completion, Fenced, Lease, OnUnknown, Operation, RecordId, Renewal,
+    StoreError, StoreErrorKind,
+};
+use tokio::time::Instant;
+
+use super::Engine;
+
+/// Waits between tries: short at first, never long.
+pub(crate) struct Backoff(Duration);
+
+impl Backoff {
+    pub(crate) const fn new() -> Self {
+        Self(Duration::from_millis(10))
+    }
+
+    pub(crate) async fn wait(&mut self, until: Instant) {
+        let wake = (Instant::now() + self.0).min(until);
+        self.0 = (self.0 * 2).min(Duration::from_secs(2));
+        tokio::time::sleep_until(wake).await;
+    }
+}
+
+impl Engine {
+    /// Claims, trying again by the nonce until `limit` has passed.
+    pub(crate) async fn claim(
+        &self,
+        attempt: &Attempt,
+        limit: Duration,
+    ) -> Result<Claim, StoreError> {
+        self.persist(Operation::Claim, limit, limit, || {
+            self.0.store.claim(attempt)
+        })
+        .await
+    }
+
+    pub(crate) async fn renew(
+        &self,
+        lease: &Lease,
+        renewal: &Renewal,
+        limit: Duration,
+    ) -> Result<Fenced, StoreError> {
+        self.timed(Operation::Renew, limit, self.0.store.renew(lease, renewal))
+            .await
+    }
+
+    /// Completes, trying again by the fence until `overall` has passed.
+    pub(crate) async fn complete(
+        &self,
+        lease: &Lease,
+        completion: &Completion,
+        keep: Duration,
+        limit: Duration,
+        overall: Duration,
+    ) -> Result<Fenced, StoreError> {
+        let complete = || self.0.store.complete(lease, completion, keep);
+        self.persist(Operation::Complete, limit, overall, complete)
+            .await
+    }
+
+    pub(crate) async fn release(
+        &self,
+        lease: &Lease,
+        limit: Duration,
+        overall: Duration,
+    ) -> Result<Fenced, StoreError> {
+        self.persist(Operation::Release, limit, overall, || {
+            self.0.store.release(lease)
+        })
+        .await
+    }
+
+    pub(crate) async fn watch(
+        &self,
+        id: &RecordId,
+        limit: Duration,
+    ) -> Result<Changes, StoreError> {
+        self.timed(Operation::Watch, limit, self.0.store.watch(id))
+            .await
+    }
+
+    /// Gives back what a claim may have won without our knowing: its reply was lost, or the
+    /// client hung up while it was under way. Nothing has run under it.
+    pub(crate) fn disown(&self, attempt: &Attempt, limit: Duration) {
+        // A future can be dropped where no runtime is left to finish anything.
+        if tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        let engine = self.clone();
+        // Found again by its nonce; must not take over what it did not win the first time.
+        let attempt = Attempt {
+            on_unknown: OnUnknown::Hold,
+            ..attempt.clone()
+        };
+        self.spawn(async move {
+            let overall = attempt.lease.max(Duration::from_secs(60));
+            let claim = || engine.0.store.claim(&attempt);
+            let given_back = match engine
+                .persist(Operation::Claim, limit, overall, claim)
+                .await
+            {
+                Ok(Claim::Won(lease)) => engine.give_back(&lease, limit, overall).await,
+                Ok(Claim::Held(_)) => Ok(()),
+                Err(error) => Err(error),
+            };
+            if let Err(error) = given_back {
+                tracing::warn!(
+                    key = attempt.id.tag(),
+                    error = &error as &dyn std::error::Error,
+                    "a claim that failed may have landed in the store and could not be given back"
+                );
+            }
+        });
+    }
+
+    /// Ends a claim under which nothing ran: as if it had never been.
+    ///
+    /// A claim that took over from a vanished owner is let run out instead of being released:
+    /// that the earlier attempt's outcome is unknown must not be forgotten.
+    pub(crate) async fn give_back(
+        &self,
+        lease: &Lease,
+        limit: Duration,
+        overall: Duration,
+    ) -> Result<(), StoreError> {
+        if lease.attempt == 1 {
+            self.release(lease, limit, overall).await.map(|_| ())
+        } else {
+            let run_out = Renewal {
+                extend: Duration::ZERO,
+                fingerprint: None,
+            };
+            let renew = || self.0.store.renew(lease, &run_out);
+            self.persist(Operation::Renew, limit, overall, renew)
+                .await
+                .map(|_| ())
+        }
+    }
+
+    /// Calls until it succeeds, fails for good, or `overall` has passed.
+    async fn persist<T, F>(
+        &self,
+        operation: Operation,
+        limit: Duration,
+        overall: Duration,
+        mut call: impl FnMut() -> F,
+    ) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        let until = Instant::now() + overall;
+        let mut backoff = Backoff::new();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            match self.timed(operation, limit.min(left), call()).await {
+                Err(error) if error.is_retryable() && Instant::now() < until => {
+                    tracing::debug!(error = &error as &dyn std::error::Error, "trying again");
+                    backoff.wait(until).await;
+                    if Instant::now() >= until {
+                        return Err(error);
+                    }
+                }
+                result => return result,
+            }
+        }
+    }
+
+    async fn timed<T>(
+        &self,
+        operation: Operation,
+        limit: Duration,
+        call: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let started = Instant::now();
+        let result = tokio::time::timeout(limit, call)
+            .await
+            .unwrap_or_else(|elapsed| {
+                let message = format!("no answer within {limit:?}");
+                Err(StoreError::new(operation, StoreErrorKind::Timeout, message)
+                    .with_source(elapsed))
+            });
+        crate::telemetry::store_call(operation, started.elapsed(), result.is_ok());
+        result
+    }
+}

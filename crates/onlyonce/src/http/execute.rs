@@ -1,0 +1,564 @@
+//! The execution of a claimed request, detached from its connection.
+
+use std::any::Any;
+use std::future::poll_fn;
+use std::panic::AssertUnwindSafe;
+use std::pin::{Pin, pin};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Request, Response, StatusCode, response};
+use http_body::{Body, Frame, SizeHint};
+use onlyonce_core::{BoxError, Decision, Done, Policy};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, timeout_at};
+use tower_service::Service;
+
+use super::body::{Hashed, RequestBody, ResponseBody, channel};
+use super::control::Control;
+use super::keyed::ExecutionContext;
+use super::replay;
+use super::{Problem, ProblemKind};
+use crate::engine::{Owner, Settled};
+use crate::{Outcome, Verdict, telemetry};
+
+/// What the connection's side gets.
+#[expect(clippy::large_enum_variant, reason = "the large one is the common one")]
+pub(super) enum Answer<R, E> {
+    Response(Response<ResponseBody<R>>),
+    Error(E),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// Why the service has no response.
+enum Failure<E> {
+    Error(E),
+    Panic(Box<dyn Any + Send>),
+}
+
+/// A claimed request at work.
+pub(super) struct Execution<B> {
+    pub(super) keyed: ExecutionContext,
+    pub(super) owner: Owner,
+    /// How far the body's hash has come, where it is hashed while it streams.
+    pub(super) hashed: Option<oneshot::Receiver<Hashed<B>>>,
+}
+
+/// How a claim is to end.
+enum Ending {
+    Keep {
+        done: Done,
+        lifetime: Duration,
+    },
+    Release,
+    GiveBack,
+    Unknown,
+    /// Held, whatever the policy says of unknown outcomes.
+    Hold,
+}
+
+type Frames = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
+
+impl<B> Execution<B>
+where
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Runs the service to its end and settles the claim, whether anybody listens or not.
+    pub(super) async fn run<S, R>(
+        self,
+        mut inner: S,
+        request: Request<RequestBody<B>>,
+        answer: oneshot::Sender<Answer<R, S::Error>>,
+    ) where
+        S: Service<Request<RequestBody<B>>, Response = Response<R>>,
+        R: Body,
+        R::Error: Into<BoxError>,
+    {
+        // `call` itself may panic, not only its future.
+        let call = AssertUnwindSafe(async move { inner.call(request).await });
+        match call.catch_unwind().await {
+            Ok(Ok(response)) => self.respond(response, answer).await,
+            Ok(Err(error)) => self.fail(Failure::Error(error), answer).await,
+            Err(panic) => self.fail(Failure::Panic(panic), answer).await,
+        }
+    }
+
+    async fn respond<R, E>(
+        mut self,
+        mut response: Response<R>,
+        answer: oneshot::Sender<Answer<R, E>>,
+    ) where
+        R: Body,
+        R::Error: Into<BoxError>,
+    {
+        let control = Control::take(&mut response);
+        let (head, body) = response.into_parts();
+        let most = self.keyed.policy.max_response_body;
+        let is_stream = is_event_stream(&head.headers) || body.size_hint().lower() > most as u64;
+        let mut body = pin!(body);
+        let hint = body.size_hint();
+        let mut recorder = Recorder::new(most);
+        if is_stream {
+            return self
+                .stream(head, control, body, recorder, hint, answer)
+                .await;
+        }
+        let read = loop {
+            match next_frame(body.as_mut()).await {
+                None => break Ok(()),
+                Some(Ok(frame)) => {
+                    recorder.add(&frame);
+                    if recorder.is_over() {
+                        return self
+                            .stream(head, control, body, recorder, hint, answer)
+                            .await;
+                    }
+                }
+                Some(Err(error)) => break Err(error),
+            }
+        };
+        let (data, trailers) = recorder.into_body();
+        let hashed = self.finish_hash().await;
+        match read {
+            Ok(()) => {
+                let keep = |policy: &Policy| {
+                    let result = replay::encode(
+                        head.status,
+                        &head.headers,
+                        data.clone(),
+                        trailers.as_ref(),
+                        policy,
+                    );
+                    Done::Kept {
+                        status: head.status.as_u16(),
+                        result,
+                    }
+                };
+                let ending = self.ending(head.status, control, hashed, keep);
+                let settled = self.settle(ending).await;
+                let response = if hashed == Hash::TooLong {
+                    settled.too_large()
+                } else {
+                    let body = ResponseBody::whole(data.clone(), trailers.clone());
+                    settled.answer(Response::from_parts(head, body))
+                };
+                let _ = answer.send(Answer::Response(response));
+            }
+            Err(error) => {
+                tracing::error!(
+                    error = &*error as &dyn std::error::Error,
+                    "response cut short"
+                );
+                let ending = match hashed {
+                    Hash::Cut | Hash::TooLong => Ending::Release,
+                    Hash::Known => Ending::Unknown,
+                };
+                let settled = self.settle(ending).await;
+                let mut problem = replay::unknown(&settled.keyed.policy);
+                problem.status = StatusCode::BAD_GATEWAY;
+                let response = settled.refuse(problem);
+                let _ = answer.send(Answer::Response(response));
+            }
+        }
+    }
+
+    /// A long response, or an event stream: the client gets it as it comes, the record follows
+    /// at its end.
+    async fn stream<R, E>(
+        mut self,
+        head: response::Parts,
+        control: Option<Control>,
+        mut body: Pin<&mut R>,
+        mut recorder: Recorder,
+        hint: SizeHint,
+        answer: oneshot::Sender<Answer<R, E>>,
+    ) where
+        R: Body,
+        R::Error: Into<BoxError>,
+    {
+        let (frames, channel) = channel(hint);
+        let mut client = Client::new(frames, self.keyed.policy.abandoned_stream_timeout);
+        let mut shown = Response::new(ResponseBody::channel(channel));
+        *shown.status_mut() = head.status;
+        *shown.version_mut() = head.version;
+        *shown.headers_mut() = head.headers.clone();
+        *shown.extensions_mut() = head.extensions;
+        let verdict = Verdict {
+            attempt: Some(self.owner.lease().attempt),
+            ..Verdict::new(Outcome::Executed)
+        };
+        self.keyed.about().mark(&mut shown, verdict);
+        if answer.send(Answer::Response(shown)).is_err() {
+            client.gone();
+        }
+        for frame in recorder.begin_stream() {
+            client.send(Ok(frame)).await;
+        }
+
+        let ended = loop {
+            let next = timeout_at(client.patience(), next_frame(body.as_mut()));
+            let frame = tokio::select! {
+                frame = next => frame,
+                () = client.closed() => {
+                    client.gone();
+                    continue;
+                }
+            };
+            let Ok(frame) = frame else {
+                // Nobody listens any more, and it does not end by itself.
+                break None;
+            };
+            match frame {
+                None => break Some(Ok(())),
+                Some(Ok(frame)) => {
+                    recorder.add(&frame);
+                    client.send(Ok(frame)).await;
+                }
+                Some(Err(error)) => break Some(Err(error)),
+            }
+        };
+        let status = head.status;
+        let hashed = self.finish_hash().await;
+        let ending = match &ended {
+            Some(Ok(())) => self.ending(status, control, hashed, |policy| {
+                if recorder.is_over() {
+                    Done::NotKept {
+                        status: status.as_u16(),
+                    }
+                } else {
+                    let (data, trailers) = recorder.into_body();
+                    let result =
+                        replay::encode(status, &head.headers, data, trailers.as_ref(), policy);
+                    Done::Kept {
+                        status: status.as_u16(),
+                        result,
+                    }
+                }
+            }),
+            Some(Err(error)) => {
+                tracing::error!(
+                    error = &**error as &dyn std::error::Error,
+                    "stream cut short"
+                );
+                Ending::Unknown
+            }
+            None => {
+                tracing::warn!("stream abandoned by its client");
+                self.ending(status, control, hashed, |_| Done::NotKept {
+                    status: status.as_u16(),
+                })
+            }
+        };
+        // The client sees the end of the stream only when the record is there.
+        self.settle(ending).await;
+        if let Some(Err(error)) = ended {
+            client.send(Err(error)).await;
+        }
+    }
+
+    /// A service that failed counts as a 500.
+    async fn fail<R, E>(mut self, failure: Failure<E>, answer: oneshot::Sender<Answer<R, E>>) {
+        let hashed = self.finish_hash().await;
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        let counts = self.keyed.policy.store_service_errors;
+        let ending = if counts {
+            self.ending(status, None, hashed, |policy| {
+                let result = replay::encode(status, &HeaderMap::new(), Bytes::new(), None, policy);
+                Done::Kept {
+                    status: status.as_u16(),
+                    result,
+                }
+            })
+        } else {
+            Ending::Release
+        };
+        let settled = self.settle(ending).await;
+        telemetry::request(Outcome::Executed, &settled.keyed.route.0);
+        let _ = match settled.superseded() {
+            Some(response) => answer.send(Answer::Response(response)),
+            None => answer.send(match failure {
+                Failure::Error(error) => Answer::Error(error),
+                Failure::Panic(panic) => Answer::Panic(panic),
+            }),
+        };
+    }
+
+    /// How a claim ends whose service gave a response with `status`.
+    fn ending(
+        &self,
+        status: StatusCode,
+        control: Option<Control>,
+        hashed: Hash,
+        keep: impl FnOnce(&Policy) -> Done,
+    ) -> Ending {
+        let policy = &self.keyed.policy;
+        match (hashed, control) {
+            (Hash::Cut | Hash::TooLong, _) if status.as_u16() >= 400 => return Ending::Release,
+            // It says that it succeeded with a request that nobody has seen whole.
+            (Hash::Cut | Hash::TooLong, _) => return Ending::Unknown,
+            (Hash::Known, Some(Control::NoStore)) => return Ending::Release,
+            (Hash::Known, Some(Control::NotExecuted)) => return Ending::GiveBack,
+            (Hash::Known, Some(Control::Hold)) => return Ending::Hold,
+            (Hash::Known, Some(Control::Ambiguous)) => return Ending::Unknown,
+            (Hash::Known, Some(Control::Lifetime(lifetime))) => {
+                return Ending::Keep {
+                    done: keep(policy),
+                    lifetime,
+                };
+            }
+            (Hash::Known, None) => {}
+        }
+        if policy.store.contains(status.as_u16()) {
+            Ending::Keep {
+                done: keep(policy),
+                lifetime: policy.lifetime,
+            }
+        } else {
+            Ending::Release
+        }
+    }
+
+    /// How far the request's hash has come; what the handler left unread is read now, for a
+    /// record without a whole fingerprint could not tell a retry from another request.
+    async fn finish_hash(&mut self) -> Hash {
+        let Some(hashed) = self.hashed.take() else {
+            return Hash::Known;
+        };
+        match hashed.await {
+            Ok(Hashed::Done(_)) => Hash::Known,
+            Ok(Hashed::Rest(rest)) => match rest.finish().await {
+                Hashed::Done(fingerprint) => {
+                    self.owner.learner()(fingerprint);
+                    Hash::Known
+                }
+                Hashed::TooLong => Hash::TooLong,
+                Hashed::Cut | Hashed::Rest(_) => Hash::Cut,
+            },
+            Ok(Hashed::TooLong) => Hash::TooLong,
+            Ok(Hashed::Cut) | Err(_) => Hash::Cut,
+        }
+    }
+
+    async fn settle(self, ending: Ending) -> SettledExecution {
+        let Self { keyed, owner, .. } = self;
+        let attempt = owner.lease().attempt;
+        let held = keyed.policy.lifetime;
+        let (settled, kept_for) = match ending {
+            Ending::Keep { done, lifetime } => {
+                (owner.complete(done, lifetime).await, Some(lifetime))
+            }
+            Ending::Release => (owner.release().await, None),
+            Ending::GiveBack => (owner.give_back().await, None),
+            Ending::Unknown => (owner.unknown().await, None),
+            Ending::Hold => (owner.complete(Done::Unknown, held).await, Some(held)),
+        };
+        SettledExecution {
+            keyed,
+            settled,
+            attempt,
+            kept_for,
+        }
+    }
+}
+
+/// A claim that has ended, and what its client is to be told.
+struct SettledExecution {
+    keyed: ExecutionContext,
+    settled: Settled,
+    attempt: u32,
+    kept_for: Option<Duration>,
+}
+
+impl SettledExecution {
+    /// The service's response, unless another owner's record has the word.
+    fn answer<R>(&self, mut response: Response<ResponseBody<R>>) -> Response<ResponseBody<R>> {
+        if let Some(theirs) = self.superseded() {
+            return theirs;
+        }
+        let recorded = matches!(self.settled, Settled::Recorded);
+        let verdict = Verdict {
+            recorded,
+            attempt: Some(self.attempt),
+            expires_in: self.kept_for.filter(|_| recorded),
+            ..Verdict::new(Outcome::Executed)
+        };
+        self.keyed.about().mark(&mut response, verdict);
+        if matches!(self.settled, Settled::Unrecorded) {
+            replay::mark_unrecorded(&mut response);
+        }
+        response
+    }
+
+    /// What the client gets when another owner took over in the meantime.
+    fn superseded<R>(&self) -> Option<Response<ResponseBody<R>>> {
+        let Settled::Superseded(record) = &self.settled else {
+            return None;
+        };
+        Some(match record {
+            Some((decision @ (Decision::Replay | Decision::NotKept), record)) => {
+                replay::held(*decision, record, &self.keyed.about())
+            }
+            _ => self.refuse(replay::unknown(&self.keyed.policy)),
+        })
+    }
+
+    fn too_large<R>(&self) -> Response<ResponseBody<R>> {
+        let policy = &self.keyed.policy;
+        let most = policy.max_request_body;
+        let detail = format!("the request's body is longer than {most} bytes");
+        self.refuse(Problem::new(ProblemKind::BodyTooLarge, policy, detail))
+    }
+
+    fn refuse<R>(&self, problem: Problem) -> Response<ResponseBody<R>> {
+        self.keyed.about().refuse(problem, None)
+    }
+}
+
+/// How far the hash of a request's body has come when its response is there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hash {
+    /// All of it, or all that counts.
+    Known,
+    /// The client broke off.
+    Cut,
+    /// It was longer than allowed.
+    TooLong,
+}
+
+/// Keeps a response up to its limit.
+struct Recorder {
+    chunks: Vec<Bytes>,
+    length: usize,
+    trailers: Option<HeaderMap>,
+    most: usize,
+    over: bool,
+    /// The client has seen all but the next frame.
+    streams: bool,
+}
+
+impl Recorder {
+    fn new(most: usize) -> Self {
+        let (chunks, trailers) = (Vec::new(), None);
+        Self {
+            chunks,
+            length: 0,
+            trailers,
+            most,
+            over: false,
+            streams: false,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        self.over
+    }
+
+    fn add(&mut self, frame: &Frame<Bytes>) {
+        if let Some(trailers) = frame.trailers_ref() {
+            self.trailers = Some(trailers.clone());
+        }
+        let Some(data) = frame.data_ref().filter(|data| !data.is_empty()) else {
+            return;
+        };
+        self.length = self.length.saturating_add(data.len());
+        self.over |= self.length > self.most;
+        if self.over && self.streams {
+            self.chunks = Vec::new();
+        } else {
+            self.chunks.push(data.clone());
+        }
+    }
+
+    /// What has been read, for a client who has seen nothing of it; from now on the client sees
+    /// each frame when it comes.
+    fn begin_stream(&mut self) -> Vec<Frame<Bytes>> {
+        self.streams = true;
+        let chunks = self.chunks.clone();
+        if self.over {
+            self.chunks = Vec::new();
+        }
+        chunks.into_iter().map(Frame::data).collect()
+    }
+
+    /// The whole body, without a copy where it came in one piece.
+    fn into_body(mut self) -> (Bytes, Option<HeaderMap>) {
+        let body = if self.chunks.len() == 1 {
+            self.chunks.remove(0)
+        } else {
+            self.chunks.concat().into()
+        };
+        (body, self.trailers)
+    }
+}
+
+/// The client of a stream, who may go away.
+struct Client {
+    frames: Option<Frames>,
+    /// How long a stream is followed that nobody reads.
+    linger: Duration,
+    until: Option<Instant>,
+}
+
+impl Client {
+    fn new(frames: Frames, linger: Duration) -> Self {
+        Self {
+            frames: Some(frames),
+            linger,
+            until: None,
+        }
+    }
+
+    fn gone(&mut self) {
+        self.frames = None;
+        self.until
+            .get_or_insert_with(|| Instant::now() + self.linger);
+    }
+
+    /// Hands a frame on. A client that does not read for as long as `linger` counts as gone.
+    async fn send(&mut self, frame: Result<Frame<Bytes>, BoxError>) {
+        let Some(frames) = &self.frames else {
+            return;
+        };
+        match timeout_at(Instant::now() + self.linger, frames.send(frame)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) | Err(_) => self.gone(),
+        }
+    }
+
+    /// Until when the stream is followed.
+    fn patience(&self) -> Instant {
+        // "For ever" in a form that timers take.
+        self.until
+            .unwrap_or_else(|| Instant::now() + Duration::from_secs(365 * 24 * 3600))
+    }
+
+    /// Resolves when the client has gone away; never, once that is known.
+    async fn closed(&self) {
+        match &self.frames {
+            Some(frames) => frames.closed().await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
+async fn next_frame<R>(body: Pin<&mut R>) -> Option<Result<Frame<Bytes>, BoxError>>
+where
+    R: Body,
+    R::Error: Into<BoxError>,
+{
+    let mut body = body;
+    poll_fn(|cx| super::body::poll_inner(body.as_mut(), cx)).await
+}
+
+fn is_event_stream(headers: &HeaderMap) -> bool {
+    let value = headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    value
+        .and_then(|value| value.split(';').next())
+        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("text/event-stream"))
+}

@@ -1,0 +1,180 @@
+//! Bodies at the front: requests that may not trickle, responses that are counted.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep, sleep};
+
+use super::guard::Violation;
+use super::state::Active;
+
+pin_project! {
+    /// A request's body as it comes from the client.
+    ///
+    /// It ends in an error, never in a clean end, when the client goes away, breaks the framing,
+    /// sends more than allowed, or leaves a reader waiting for longer than allowed.
+    #[derive(Debug)]
+    pub struct FrontBody {
+        #[pin]
+        inner: Incoming,
+        #[pin]
+        timer: Option<Sleep>,
+        waiting: bool,
+        timeout: Duration,
+        left: u64,
+    }
+}
+
+impl FrontBody {
+    pub(crate) fn new(inner: Incoming, timeout: Duration, limit: Option<u64>) -> Self {
+        Self {
+            inner,
+            timer: None,
+            waiting: false,
+            timeout,
+            left: limit.unwrap_or(u64::MAX),
+        }
+    }
+}
+
+/// Why a request's body could not be read to its end.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyReadError {
+    /// Nothing came for [`FrontOptions::body_timeout`](super::FrontOptions::body_timeout).
+    #[error("the client sent nothing of its body in time")]
+    Timeout,
+    /// More than [`FrontOptions::max_body`](super::FrontOptions::max_body).
+    #[error("the request's body is larger than allowed")]
+    TooLarge,
+    /// Its framing is broken.
+    #[error("the request's body is malformed")]
+    Malformed(#[source] Violation),
+    /// The client went away, or reset the stream.
+    #[error("the request's body was cut off")]
+    Cut(#[source] hyper::Error),
+}
+
+impl BodyReadError {
+    /// What to answer, if anybody is still listening: 408, 413 or 400.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Timeout => StatusCode::REQUEST_TIMEOUT,
+            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Malformed(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn from_hyper(error: hyper::Error) -> Self {
+        let mut source = std::error::Error::source(&error);
+        while let Some(cause) = source {
+            let io = cause.downcast_ref::<std::io::Error>();
+            if let Some(violation) = io
+                .and_then(std::io::Error::get_ref)
+                .and_then(|inner| inner.downcast_ref::<Violation>())
+            {
+                return Self::Malformed(*violation);
+            }
+            source = cause.source();
+        }
+        Self::Cut(error)
+    }
+}
+
+impl Body for FrontBody {
+    type Data = Bytes;
+    type Error = BodyReadError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyReadError>>> {
+        let mut this = self.project();
+        let Poll::Ready(frame) = this.inner.poll_frame(cx) else {
+            if this.timer.is_none() {
+                this.timer.set(Some(sleep(*this.timeout)));
+            }
+            let Some(mut timer) = this.timer.as_mut().as_pin_mut() else {
+                return Poll::Pending;
+            };
+            if !*this.waiting {
+                timer.as_mut().reset(Instant::now() + *this.timeout);
+                *this.waiting = true;
+            }
+            ready!(timer.poll(cx));
+            return Poll::Ready(Some(Err(BodyReadError::Timeout)));
+        };
+        *this.waiting = false;
+        Poll::Ready(match frame {
+            Some(Ok(frame)) => {
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                match this.left.checked_sub(length) {
+                    Some(left) => {
+                        *this.left = left;
+                        Some(Ok(frame))
+                    }
+                    None => Some(Err(BodyReadError::TooLarge)),
+                }
+            }
+            Some(Err(error)) => Some(Err(BodyReadError::from_hyper(error))),
+            None => None,
+        })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+pin_project! {
+    /// A response's body on its way out; its request counts as active until it is dropped.
+    #[derive(Debug)]
+    pub(crate) struct CountedBody<B> {
+        #[pin]
+        inner: Option<B>,
+        active: Active,
+    }
+}
+
+impl<B> CountedBody<B> {
+    pub(crate) fn new(inner: Option<B>, active: Active) -> Self {
+        Self { inner, active }
+    }
+}
+
+impl<B: Body> Body for CountedBody<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        match self.project().inner.as_pin_mut() {
+            Some(inner) => inner.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}

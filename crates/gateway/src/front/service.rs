@@ -1,0 +1,140 @@
+//! What every request passes between hyper and the stack.
+
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_LENGTH};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::task_tracker::TaskTrackerToken;
+use tower_service::Service;
+
+use super::body::{CountedBody, FrontBody};
+use super::options::FrontOptions;
+use super::state::ConnState;
+use crate::proxy::hop;
+
+/// Where a request came from: in the extensions of every request that passes the front.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// The address at the other end of the connection.
+    pub addr: SocketAddr,
+    /// The address on this end.
+    pub local: SocketAddr,
+    /// Whether the connection is under TLS.
+    pub tls: bool,
+}
+
+/// Keeps the connection counted after its request has been answered: in the extensions of every
+/// request. Whoever carries on with an upgraded connection holds a clone, ends when
+/// [`closed`](Self::closed) says so, and is waited for at shutdown.
+#[derive(Clone, Debug)]
+pub struct Hold {
+    _token: TaskTrackerToken,
+    kill: CancellationToken,
+}
+
+impl Hold {
+    pub(crate) fn new(token: TaskTrackerToken, kill: CancellationToken) -> Self {
+        Self {
+            _token: token,
+            kill,
+        }
+    }
+
+    /// Resolves when the drain time is over and the connection must end at once.
+    pub async fn closed(&self) {
+        self.kill.cancelled().await;
+    }
+}
+
+/// Adapts the stack to hyper, for one connection.
+#[derive(Debug)]
+pub(crate) struct FrontService<S> {
+    pub(crate) inner: S,
+    pub(crate) peer: Peer,
+    pub(crate) hold: Hold,
+    pub(crate) state: Arc<ConnState>,
+    pub(crate) options: Arc<FrontOptions>,
+}
+
+type Answer<B> = Pin<Box<dyn Future<Output = Result<Response<CountedBody<B>>, Infallible>> + Send>>;
+
+impl<S, B> hyper::service::Service<Request<Incoming>> for FrontService<S>
+where
+    S: Service<Request<FrontBody>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<onlyonce_core::BoxError>,
+    B: Body<Data = Bytes> + Send + 'static,
+{
+    type Response = Response<CountedBody<B>>;
+    type Error = Infallible;
+    type Future = Answer<B>;
+
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let active = self.state.begin();
+        if let Some(status) = self.refusal(&request) {
+            return Box::pin(async move { Ok(short_answer(status, active)) });
+        }
+        let version = request.version();
+        let (mut parts, body) = request.into_parts();
+        // First of all, so that no layer's own fields can be named by the client's Connection.
+        hop::normalize(&mut parts.headers, version);
+        parts.extensions.insert(self.peer.clone());
+        parts.extensions.insert(self.hold.clone());
+        let body = FrontBody::new(body, self.options.body_timeout, self.options.max_body);
+        let request = Request::from_parts(parts, body);
+        let mut inner = self.inner.clone();
+        Box::pin(async move {
+            let answer = async {
+                poll_fn(|cx| inner.poll_ready(cx)).await?;
+                inner.call(request).await
+            };
+            match answer.await {
+                Ok(mut response) => {
+                    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+                        active.state().upgrade();
+                    }
+                    // The upstream's version says nothing about this connection.
+                    *response.version_mut() = version;
+                    Ok(response.map(|body| CountedBody::new(Some(body), active)))
+                }
+                Err(error) => {
+                    let error: onlyonce_core::BoxError = error.into();
+                    tracing::error!(error = &*error, "the service failed without an answer");
+                    Ok(short_answer(StatusCode::INTERNAL_SERVER_ERROR, active))
+                }
+            }
+        })
+    }
+}
+
+impl<S> FrontService<S> {
+    /// What is answered right here.
+    fn refusal(&self, request: &Request<Incoming>) -> Option<StatusCode> {
+        if request.method() == Method::CONNECT {
+            return Some(StatusCode::METHOD_NOT_ALLOWED);
+        }
+        let lower = request.body().size_hint().lower();
+        (self.options.max_body.is_some_and(|most| lower > most))
+            .then_some(StatusCode::PAYLOAD_TOO_LARGE)
+    }
+}
+
+fn short_answer<B>(status: StatusCode, active: super::state::Active) -> Response<CountedBody<B>> {
+    let mut response = Response::new(CountedBody::new(None, active));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+        headers.insert(ALLOW, HeaderValue::from_static(allow));
+    }
+    response
+}

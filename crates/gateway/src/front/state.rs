@@ -1,0 +1,87 @@
+//! What the parts of one connection tell each other.
+
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::time::Instant;
+
+/// Shared by a connection's reader ([`Guard`](super::guard::Guard)), its requests and its task.
+#[derive(Debug)]
+pub(crate) struct ConnState {
+    counts: Mutex<Counts>,
+    upgraded: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Counts {
+    active: u64,
+    finished: u64,
+    last_finished: Instant,
+}
+
+impl ConnState {
+    pub(crate) fn new() -> Self {
+        Self {
+            counts: Mutex::new(Counts {
+                active: 0,
+                finished: 0,
+                last_finished: Instant::now(),
+            }),
+            upgraded: AtomicBool::new(false),
+        }
+    }
+
+    /// Counts a request as active until the returned guard is dropped.
+    pub(crate) fn begin(self: &std::sync::Arc<Self>) -> Active {
+        self.counts().active += 1;
+        Active(std::sync::Arc::clone(self))
+    }
+
+    /// Requests whose response has not been sent to its end.
+    pub(crate) fn active(&self) -> u64 {
+        self.counts().active
+    }
+
+    /// Requests whose response has been sent (or given up).
+    pub(crate) fn finished(&self) -> u64 {
+        self.counts().finished
+    }
+
+    /// When a response was last finished; at first, when the connection was made.
+    pub(crate) fn last_finished(&self) -> Instant {
+        self.counts().last_finished
+    }
+
+    /// A 101 has been given to hyper: behind this request the connection is not HTTP any more.
+    pub(crate) fn upgrade(&self) {
+        self.upgraded.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Ordering::Acquire)
+    }
+
+    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A request under way; dropping it ends it.
+#[derive(Debug)]
+pub(crate) struct Active(std::sync::Arc<ConnState>);
+
+impl Active {
+    pub(crate) fn state(&self) -> &ConnState {
+        &self.0
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        let mut counts = self.0.counts();
+        counts.active -= 1;
+        counts.finished += 1;
+        counts.last_finished = Instant::now();
+    }
+}

@@ -1,0 +1,354 @@
+//! Random histories, held against a simple model of the contract.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use onlyonce_core::{Page, State, StateKind};
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use tokio::sync::Barrier;
+
+use crate::linear::{self, Event};
+use crate::model::Key;
+use crate::rig::{Rig, new_id};
+use crate::steps::{Dice, Step, Subject, spans, steps};
+use crate::{ExactTime, Harness, Reopen};
+
+/// One step of a sequential history over three keys.
+#[derive(Clone, Debug)]
+enum Turn {
+    On(usize, Step),
+    Pass(u64),
+    ListAndCount,
+    Reopen,
+}
+
+const KEYS: usize = 3;
+const SEQUENCES: usize = 96;
+
+/// One operation after another, with time steps in between that often meet a deadline exactly:
+/// every answer is the model's. A failure is shrunk to the shortest history that shows it.
+pub async fn sequences_agree_with_the_model<H: ExactTime>() {
+    sequences::<H>(0, async |rig| rig).await;
+}
+
+/// Likewise, with the store closed and opened again at any moment.
+pub async fn sequences_agree_across_reopening<H: ExactTime + Reopen>() {
+    sequences::<H>(2, async |rig: Rig<H>| rig.reopen().await).await;
+}
+
+/// Many operations at once on one key: the answers are such as some order of them would have
+/// given, one that keeps to real time (linearizability). With that, invariants 1 to 3 hold: one
+/// owner at a time, one answer, and no effect of an old fence.
+pub async fn concurrent_histories_are_linearizable<H: Harness>() {
+    concurrently::<H>(true).await;
+}
+
+/// Likewise while time goes by, in steps that often meet a deadline exactly.
+pub async fn concurrent_histories_in_time_are_linearizable<H: ExactTime>() {
+    concurrently::<H>(false).await;
+}
+
+async fn sequences<H: ExactTime>(reopen: u32, reopener: impl AsyncFn(Rig<H>) -> Rig<H>) {
+    let turn = prop_oneof![
+        20 => (0..KEYS, steps(false)).prop_map(|(key, step)| Turn::On(key, step)),
+        8 => spans().prop_map(Turn::Pass),
+        1 => Just(Turn::ListAndCount),
+        reopen => Just(Turn::Reopen),
+    ];
+    let sequence = vec(turn, 1..60);
+    let mut dice = Dice::new();
+    for _ in 0..SEQUENCES {
+        let mut tree = dice.throw(&sequence);
+        let Err(mut wrong) = run(&tree.current(), &reopener).await else {
+            continue;
+        };
+        // Shrink: on as long as it fails, back one step when it does not.
+        let mut more = tree.simplify();
+        for _ in 0..2_000 {
+            if !more {
+                break;
+            }
+            more = match run(&tree.current(), &reopener).await {
+                Ok(()) => tree.complicate(),
+                Err(again) => {
+                    wrong = again;
+                    tree.simplify()
+                }
+            };
+        }
+        panic!("{wrong}\n  again with {}", dice.hint());
+    }
+}
+
+async fn run<H: ExactTime>(
+    turns: &[Turn],
+    reopener: &impl AsyncFn(Rig<H>) -> Rig<H>,
+) -> Result<(), String> {
+    let mut rig = Rig::<H>::new().await;
+    let mut subjects: Vec<_> = (0..KEYS).map(|_| Subject::new(new_id())).collect();
+    subjects.sort_by_key(|subject| subject.id);
+    let mut keys = vec![Key::new(); KEYS];
+    let mut now = 1_000_000;
+    for (number, turn) in turns.iter().enumerate() {
+        let judged = match turn {
+            Turn::On(key, step) => {
+                let op = subjects[*key].op(step);
+                let answer = subjects[*key].act(&*rig.store(), &op).await;
+                keys[*key]
+                    .step(now, &op, &answer)
+                    .map(|known| keys[*key] = known)
+            }
+            Turn::Pass(millis) => {
+                rig.advance_millis(*millis).await;
+                now += millis;
+                Ok(())
+            }
+            Turn::ListAndCount => compare_listing(&rig, &subjects, &keys, now).await,
+            Turn::Reopen => {
+                rig = reopener(rig).await;
+                Ok(())
+            }
+        };
+        judged.map_err(|wrong| {
+            let story: Vec<_> = turns[..=number]
+                .iter()
+                .map(|t| format!("  {t:?}"))
+                .collect();
+            format!("this history:\n{}\n{wrong}", story.join("\n"))
+        })?;
+    }
+    Ok(())
+}
+
+async fn compare_listing<H: Harness>(
+    rig: &Rig<H>,
+    subjects: &[Subject],
+    keys: &[Key],
+    now: u64,
+) -> Result<(), String> {
+    let listed: Vec<_> = rig.list(&Page::default()).await;
+    let listed: Vec<_> = listed
+        .iter()
+        .map(|line| (line.id, StateKind::of(&line.record)))
+        .collect();
+    let expected: Vec<_> = subjects
+        .iter()
+        .zip(keys)
+        .filter_map(|(subject, key)| Some((subject.id, key.listed(now)?)))
+        .collect();
+    if listed != expected {
+        return Err(format!("listed: {listed:?}\n  rather: {expected:?}"));
+    }
+    let counts = rig.count().await;
+    let of = |kind| expected.iter().filter(|line| line.1 == kind).count() as u64;
+    let counted = [
+        counts.in_progress,
+        counts.unknown,
+        counts.completed,
+        counts.not_kept,
+    ];
+    let expected = StateKind::ALL.map(of);
+    if counted != expected {
+        return Err(format!("counted: {counted:?}\n  rather: {expected:?}"));
+    }
+    Ok(())
+}
+
+const ROUNDS: usize = 150;
+const TASKS: usize = 5;
+const STEPS: usize = 7;
+
+async fn concurrently<H: Harness>(timeless: bool) {
+    let rig = Rig::<H>::new().await;
+    let program = vec(vec(steps(timeless), STEPS), TASKS);
+    let pauses = vec(spans(), STEPS);
+    let mut dice = Dice::new();
+    let clock = Arc::new(AtomicU64::new(0));
+    for _ in 0..ROUNDS {
+        let subject = Arc::new(Subject::new(new_id()));
+        let start = Arc::new(Barrier::new(TASKS + 1));
+        let tasks: Vec<_> = dice
+            .throw(&program)
+            .current()
+            .into_iter()
+            .map(|steps| {
+                let (store, subject) = (rig.store(), Arc::clone(&subject));
+                let (start, clock) = (Arc::clone(&start), Arc::clone(&clock));
+                tokio::spawn(async move {
+                    start.wait().await;
+                    let mut events = Vec::new();
+                    for step in steps {
+                        let op = subject.op(&step);
+                        let invoked = clock.fetch_add(1, Ordering::SeqCst);
+                        let answer = subject.act(&*store, &op).await;
+                        let returned = clock.fetch_add(1, Ordering::SeqCst);
+                        events.push(Event::did(invoked, returned, op, answer));
+                        tokio::task::yield_now().await;
+                    }
+                    events
+                })
+            })
+            .collect();
+        let pauses = dice.throw(&pauses).current();
+        start.wait().await;
+        let mut events = Vec::new();
+        for millis in pauses {
+            if timeless {
+                break;
+            }
+            tokio::task::yield_now().await;
+            let invoked = clock.fetch_add(1, Ordering::SeqCst);
+            rig.advance(Duration::from_millis(millis)).await;
+            let returned = clock.fetch_add(1, Ordering::SeqCst);
+            events.push(Event::passed(invoked, returned, millis));
+        }
+        for task in tasks {
+            events.extend(task.await.expect("no operation panics"));
+        }
+        if timeless {
+            for event in &mut events {
+                event.forget_time();
+            }
+        }
+        if let Err(wrong) = linear::check(&events) {
+            panic!(
+                "{wrong}\n  the same choices (not the same races) with {}",
+                dice.hint()
+            );
+        }
+    }
+}
+
+/// Many requests as the engine makes them, on few keys, their owners often vanishing: under
+/// `Hold` none is executed twice, and whoever gets a result gets the same one (invariants 1, 2).
+pub async fn hold_executes_at_most_once<H: Harness>() {
+    let executions = requests::<H>(false).await;
+    for (key, count) in executions.iter().enumerate() {
+        assert!(*count <= 1, "key {key} was executed {count} times");
+    }
+}
+
+/// Likewise under `Retry`, where a vanished owner is succeeded: however often a request was
+/// begun, one result is recorded, and everybody gets that one (invariants 2, 3).
+pub async fn retry_gives_everybody_one_answer<H: Harness>() {
+    let executions = requests::<H>(true).await;
+    assert!(executions.iter().all(|count| *count >= 1), "{executions:?}");
+}
+
+/// Gives how often each key was executed.
+async fn requests<H: Harness>(retry: bool) -> Vec<u64> {
+    const REQUESTS: u64 = 40;
+    let rig = Rig::<H>::new().await;
+    let ids: Vec<_> = (0..6).map(|_| new_id()).collect();
+    let executions: Arc<[AtomicU64]> = ids.iter().map(|_| AtomicU64::new(0)).collect();
+    let clients: Vec<_> = (0..REQUESTS)
+        .map(|number| {
+            let (store, ids) = (rig.store(), ids.clone());
+            let executions = Arc::clone(&executions);
+            tokio::spawn(async move {
+                let mut results = Vec::new();
+                for (key, id) in ids.iter().enumerate() {
+                    let result =
+                        client::one_request::<H>(&*store, *id, retry, number, &executions[key])
+                            .await;
+                    results.push(result);
+                }
+                results
+            })
+        })
+        .collect();
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+        rig.pass(1).await;
+    }
+    let mut answers: Vec<Vec<_>> = vec![Vec::new(); ids.len()];
+    for client in clients {
+        let results = client.await.expect("a client does not panic");
+        for (key, result) in results.into_iter().enumerate() {
+            answers[key].extend(result);
+        }
+    }
+    for (key, id) in ids.iter().enumerate() {
+        // The record as it ended is the answer that everybody had.
+        if let Some(record) = rig.show(id).await
+            && let State::Completed { kept, .. } = record.state
+        {
+            answers[key].extend(kept);
+        }
+        answers[key].dedup();
+        assert!(answers[key].len() <= 1, "two answers: {:?}", answers[key]);
+    }
+    executions
+        .iter()
+        .map(|count| count.load(Ordering::SeqCst))
+        .collect()
+}
+
+/// A client's request, as the engine treats it.
+mod client {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use onlyonce_core::{Attempt, Claim, Fenced, OnUnknown, RecordId, Renewal, State, Store};
+
+    use crate::Harness;
+    use crate::rig::{attempt, kept, ticks};
+
+    /// The result that the client gets, if it gets one.
+    pub(super) async fn one_request<H: Harness>(
+        store: &impl Store,
+        id: RecordId,
+        retry: bool,
+        number: u64,
+        executed: &AtomicU64,
+    ) -> Option<Bytes> {
+        let bid = Attempt {
+            lease: ticks::<H>(3),
+            // Nothing expires in this check: a new life may have a new answer.
+            keep: Duration::from_secs(3600 * 24),
+            on_unknown: if retry {
+                OnUnknown::Retry
+            } else {
+                OnUnknown::Hold
+            },
+            ..attempt::<H>(id)
+        };
+        let lease = match store.claim(&bid).await.expect("a claim") {
+            Claim::Won(lease) => lease,
+            Claim::Held(record) => {
+                return match record.state {
+                    State::Completed { kept, .. } => kept,
+                    State::InProgress { .. } | State::Unknown => None,
+                };
+            }
+        };
+        executed.fetch_add(1, Ordering::SeqCst);
+        // Every third owner vanishes; others are slow, and renew or fail to.
+        if number.is_multiple_of(3) {
+            return None;
+        }
+        for _ in 0..number % 5 {
+            tokio::task::yield_now().await;
+            let renewal = Renewal {
+                extend: ticks::<H>(3),
+                fingerprint: None,
+            };
+            if number.is_multiple_of(2) {
+                let _ = store.renew(&lease, &renewal).await.expect("a renewal");
+            }
+        }
+        let result = Bytes::from(format!("executed for request {number}"));
+        let lifetime = Duration::from_secs(3600 * 24);
+        let done = store
+            .complete(&lease, &kept(result.clone()), lifetime)
+            .await;
+        match done.expect("a completion") {
+            Fenced::Applied => Some(result),
+            Fenced::Superseded => None,
+        }
+    }
+}

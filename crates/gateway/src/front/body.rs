@@ -145,12 +145,23 @@ pin_project! {
         #[pin]
         inner: Option<B>,
         active: Active,
+        close_delimited: bool,
     }
 }
 
 impl<B> CountedBody<B> {
     pub(crate) fn new(inner: Option<B>, active: Active) -> Self {
-        Self { inner, active }
+        Self {
+            inner,
+            active,
+            close_delimited: false,
+        }
+    }
+
+    /// Says that only the connection's end tells where this body ends.
+    pub(crate) fn close_delimited(mut self, yes: bool) -> Self {
+        self.close_delimited = yes;
+        self
     }
 }
 
@@ -162,10 +173,15 @@ impl<B: Body> Body for CountedBody<B> {
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
-        match self.project().inner.as_pin_mut() {
-            Some(inner) => inner.poll_frame(cx),
-            None => Poll::Ready(None),
+        let this = self.project();
+        let Some(inner) = this.inner.as_pin_mut() else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(inner.poll_frame(cx));
+        if *this.close_delimited && matches!(frame, Some(Err(_))) {
+            this.active.state().cut_short();
         }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -17,7 +17,7 @@ use tower_service::Service;
 
 use super::body::FrontBody;
 use super::guard::Guard;
-use super::patient::Patient;
+use super::patient::{Patient, Reset};
 use super::rewind::Rewind;
 use super::service::{FrontService, Hold, Peer};
 use super::state::ConnState;
@@ -123,7 +123,7 @@ async fn serve_http1<IO, S, B>(
     service: FrontService<S>,
 ) -> hyper::Result<()>
 where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Reset + Unpin + Send + 'static,
     S: Service<Request<FrontBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,

@@ -6,8 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
+use tokio_rustls::server::TlsStream;
 
 /// Fails a write, flush or shutdown during which the peer takes no byte for `timeout`.
 #[derive(Debug)]
@@ -49,6 +52,31 @@ impl<IO> Patient<IO> {
                 "the client did not read",
             ))
         })
+    }
+}
+
+/// A transport that can end in a way that nobody takes for a clean end.
+pub(crate) trait Reset {
+    /// From now on, closing it resets the connection.
+    fn reset_on_close(&self);
+}
+
+impl Reset for TcpStream {
+    fn reset_on_close(&self) {
+        // If it fails, the connection is gone already.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl<IO: Reset> Reset for TlsStream<IO> {
+    fn reset_on_close(&self) {
+        self.get_ref().0.reset_on_close();
+    }
+}
+
+impl<IO: Reset> Reset for Patient<IO> {
+    fn reset_on_close(&self) {
+        self.io.reset_on_close();
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_LENGTH};
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
@@ -103,7 +103,11 @@ where
                     }
                     // The upstream's version says nothing about this connection.
                     *response.version_mut() = version;
-                    Ok(response.map(|body| CountedBody::new(Some(body), active)))
+                    let close_delimited =
+                        version == Version::HTTP_10 && body_length(&response).is_none();
+                    Ok(response.map(|body| {
+                        CountedBody::new(Some(body), active).close_delimited(close_delimited)
+                    }))
                 }
                 Err(error) => {
                     let error: onlyonce_core::BoxError = error.into();
@@ -125,6 +129,14 @@ impl<S> FrontService<S> {
         (self.options.max_body.is_some_and(|most| lower > most))
             .then_some(StatusCode::PAYLOAD_TOO_LARGE)
     }
+}
+
+/// The length that hyper will announce.
+fn body_length<B: Body>(response: &Response<B>) -> Option<u64> {
+    let announced = response.headers().get(CONTENT_LENGTH);
+    announced
+        .and_then(|value| value.to_str().ok()?.parse().ok())
+        .or_else(|| response.body().size_hint().exact())
 }
 
 fn short_answer<B>(status: StatusCode, active: super::state::Active) -> Response<CountedBody<B>> {

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 pub(crate) struct ConnState {
     counts: Mutex<Counts>,
     upgraded: AtomicBool,
+    cut_short: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -29,6 +30,7 @@ impl ConnState {
                 last_finished: Instant::now(),
             }),
             upgraded: AtomicBool::new(false),
+            cut_short: AtomicBool::new(false),
         }
     }
 
@@ -60,6 +62,16 @@ impl ConnState {
 
     pub(crate) fn is_upgraded(&self) -> bool {
         self.upgraded.load(Ordering::Acquire)
+    }
+
+    /// A response that only the connection's end delimits has failed half-way: the end must not
+    /// look like a clean one.
+    pub(crate) fn cut_short(&self) {
+        self.cut_short.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn is_cut_short(&self) -> bool {
+        self.cut_short.load(Ordering::Acquire)
     }
 
     fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {

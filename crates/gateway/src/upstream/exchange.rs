@@ -137,6 +137,7 @@ impl Exchange {
                     Some(_) => FailureKind::ClientBody,
                     None => kind_of(&error, answered),
                 };
+                // hyper reports an error when it is done with the connection, so this is final.
                 let never = self.is_unsent() || kind == FailureKind::Refused || unsent(&conn);
                 let sent = if never { Sent::No } else { Sent::Maybe };
                 let failure = ForwardError::new(kind, sent, &target.name);
@@ -145,10 +146,8 @@ impl Exchange {
                     None => failure.with_source(error),
                 });
             }
-            Err(kind) => {
-                let sent = if unsent(&conn) { Sent::No } else { Sent::Maybe };
-                return Err(ForwardError::new(kind, sent, &target.name));
-            }
+            // The connection's task still runs: what it has not sent it may send yet.
+            Err(kind) => return Err(ForwardError::new(kind, Sent::Maybe, &target.name)),
         };
         if let Some(problem) = ambiguity(&response) {
             return Err(
@@ -217,10 +216,10 @@ fn address_http1(request: &mut Request<UploadBody>, target: &Target, host: HostR
     let body = request.body();
     let unknown = !body.is_end_stream() && body.size_hint().exact().is_none();
     let headers = request.headers_mut();
-    if host == HostRule::Upstream || !headers.contains_key(HOST) {
-        if let Ok(value) = HeaderValue::from_str(target.authority.as_str()) {
-            headers.insert(HOST, value);
-        }
+    if (host == HostRule::Upstream || !headers.contains_key(HOST))
+        && let Ok(value) = HeaderValue::from_str(target.authority.as_str())
+    {
+        headers.insert(HOST, value);
     }
     let mut connection = Vec::new();
     if headers.contains_key(UPGRADE) {

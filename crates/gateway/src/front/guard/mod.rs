@@ -31,6 +31,7 @@ use tokio_util::io::poll_read_buf;
 pub use framer::{FrameLimits, Framer, Step};
 pub use violation::Violation;
 
+use super::patient::Reset;
 use super::state::ConnState;
 
 /// Time limits of a [`Guard`].
@@ -46,7 +47,7 @@ pub(crate) struct GuardTimes {
 
 /// See the [module](self).
 #[derive(Debug)]
-pub(crate) struct Guard<IO> {
+pub(crate) struct Guard<IO: Reset> {
     io: IO,
     framer: Framer,
     state: Arc<ConnState>,
@@ -98,7 +99,7 @@ const UNDECIDED: usize = 64 * 1024;
 /// Read away at most while lingering.
 const LINGER: usize = 512 * 1024;
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Guard<IO> {
+impl<IO: AsyncRead + AsyncWrite + Reset + Unpin> Guard<IO> {
     /// Guards `io`, of which `first` has been read already. The head's time counts from now.
     pub(crate) fn new(
         io: IO,
@@ -270,7 +271,7 @@ static TOO_LARGE: std::sync::LazyLock<Bytes> = std::sync::LazyLock::new(|| {
     Bytes::from(head)
 });
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<IO> {
+impl<IO: AsyncRead + AsyncWrite + Reset + Unpin> AsyncRead for Guard<IO> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -318,7 +319,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guard<IO> {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
+impl<IO: AsyncRead + AsyncWrite + Reset + Unpin> AsyncWrite for Guard<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -372,5 +373,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guard<IO> {
             }
         }
         Poll::Ready(Ok(()))
+    }
+}
+
+impl<IO: Reset> Drop for Guard<IO> {
+    fn drop(&mut self) {
+        if self.state.is_cut_short() {
+            self.io.reset_on_close();
+        }
     }
 }

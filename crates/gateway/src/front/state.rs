@@ -1,8 +1,8 @@
 //! What the parts of one connection tell each other.
 
-use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Waker;
 
 use tokio::time::Instant;
 
@@ -19,6 +19,8 @@ struct Counts {
     active: u64,
     finished: u64,
     last_finished: Instant,
+    /// Who waits for the next response to be finished.
+    waiter: Option<Waker>,
 }
 
 impl ConnState {
@@ -28,6 +30,7 @@ impl ConnState {
                 active: 0,
                 finished: 0,
                 last_finished: Instant::now(),
+                waiter: None,
             }),
             upgraded: AtomicBool::new(false),
             cut_short: AtomicBool::new(false),
@@ -35,9 +38,9 @@ impl ConnState {
     }
 
     /// Counts a request as active until the returned guard is dropped.
-    pub(crate) fn begin(self: &std::sync::Arc<Self>) -> Active {
+    pub(crate) fn begin(self: &Arc<Self>) -> Active {
         self.counts().active += 1;
-        Active(std::sync::Arc::clone(self))
+        Active(Arc::clone(self))
     }
 
     /// Requests whose response has not been sent to its end.
@@ -53,6 +56,15 @@ impl ConnState {
     /// When a response was last finished; at first, when the connection was made.
     pub(crate) fn last_finished(&self) -> Instant {
         self.counts().last_finished
+    }
+
+    /// Has the reader woken when the next response is finished.
+    pub(crate) fn wake_when_finished(&self, waker: &Waker) {
+        let mut counts = self.counts();
+        match &mut counts.waiter {
+            Some(known) => known.clone_from(waker),
+            none => *none = Some(waker.clone()),
+        }
     }
 
     /// A 101 has been given to hyper: behind this request the connection is not HTTP any more.
@@ -74,14 +86,14 @@ impl ConnState {
         self.cut_short.load(Ordering::Acquire)
     }
 
-    fn counts(&self) -> std::sync::MutexGuard<'_, Counts> {
+    fn counts(&self) -> MutexGuard<'_, Counts> {
         self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 /// A request under way; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Active(std::sync::Arc<ConnState>);
+pub(crate) struct Active(Arc<ConnState>);
 
 impl Active {
     pub(crate) fn state(&self) -> &ConnState {
@@ -95,5 +107,10 @@ impl Drop for Active {
         counts.active -= 1;
         counts.finished += 1;
         counts.last_finished = Instant::now();
+        let waiter = counts.waiter.take();
+        drop(counts);
+        if let Some(waiter) = waiter {
+            waiter.wake();
+        }
     }
 }

@@ -114,7 +114,8 @@ impl Body for UploadBody {
         progress.step();
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
-                if inner.is_end_stream() {
+                // Behind trailers nobody asks for more.
+                if inner.is_end_stream() || frame.is_trailers() {
                     progress.ended.store(true, Ordering::Release);
                 }
                 Some(Ok(frame))
@@ -212,7 +213,8 @@ impl Body for UpstreamBody {
         let error = match this.inner.as_mut().poll_frame(cx) {
             Poll::Ready(Some(Ok(frame))) => {
                 *this.waiting = false;
-                if this.inner.is_end_stream()
+                // Behind trailers nobody asks for more.
+                if (this.inner.is_end_stream() || frame.is_trailers())
                     && let Some(mut lease) = this.lease.take()
                 {
                     lease.give_back();

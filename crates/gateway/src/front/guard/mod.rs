@@ -296,9 +296,15 @@ impl<IO: AsyncRead + AsyncWrite + Reset + Unpin> AsyncRead for Guard<IO> {
                 }
                 return Poll::Ready(Ok(()));
             }
-            if this.framer.is_undecided() && this.held.len() >= UNDECIDED {
-                // hyper asks again when the response has been sent.
-                return Poll::Pending;
+            if this.framer.is_undecided() {
+                // Nobody else tells hyper then that there is something to read.
+                this.state.wake_when_finished(cx.waker());
+                if this.decide() {
+                    continue;
+                }
+                if this.held.len() >= UNDECIDED {
+                    return Poll::Pending;
+                }
             }
             let before = buf.filled().len();
             match this.poll_fill(cx, buf) {

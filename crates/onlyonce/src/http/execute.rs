@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-use super::body::{Hashed, RequestBody, ResponseBody, channel};
+use super::body::{BodyError, Hashed, RequestBody, ResponseBody, channel};
 use super::control::Control;
 use super::keyed::ExecutionContext;
 use super::replay;
@@ -59,7 +59,7 @@ enum Ending {
     Hold,
 }
 
-type Frames = mpsc::Sender<Result<Frame<Bytes>, BoxError>>;
+type Frames = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
 impl<B> Execution<B>
 where
@@ -150,7 +150,7 @@ where
             }
             Err(error) => {
                 tracing::error!(
-                    error = &*error as &dyn std::error::Error,
+                    error = &error as &dyn std::error::Error,
                     "response cut short"
                 );
                 let ending = match hashed {
@@ -217,6 +217,10 @@ where
                 Some(Ok(frame)) => {
                     recorder.add(&frame);
                     client.send(Ok(frame)).await;
+                    // A stream that always has more to give would never let the timer speak.
+                    if Instant::now() >= client.patience() {
+                        break None;
+                    }
                 }
                 Some(Err(error)) => break Some(Err(error)),
             }
@@ -240,10 +244,7 @@ where
                 }
             }),
             Some(Err(error)) => {
-                tracing::error!(
-                    error = &**error as &dyn std::error::Error,
-                    "stream cut short"
-                );
+                tracing::error!(error = error as &dyn std::error::Error, "stream cut short");
                 Ending::Unknown
             }
             None => {
@@ -519,7 +520,7 @@ impl Client {
     }
 
     /// Hands a frame on. A client that does not read for as long as `linger` counts as gone.
-    async fn send(&mut self, frame: Result<Frame<Bytes>, BoxError>) {
+    async fn send(&mut self, frame: Result<Frame<Bytes>, BodyError>) {
         let Some(frames) = &self.frames else {
             return;
         };
@@ -545,7 +546,7 @@ impl Client {
     }
 }
 
-async fn next_frame<R>(body: Pin<&mut R>) -> Option<Result<Frame<Bytes>, BoxError>>
+async fn next_frame<R>(body: Pin<&mut R>) -> Option<Result<Frame<Bytes>, BodyError>>
 where
     R: Body,
     R::Error: Into<BoxError>,

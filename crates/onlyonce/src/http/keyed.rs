@@ -183,7 +183,7 @@ impl Keyed {
                 Ahead::Longer(Rest::new(hasher, chunks, rest, most))
             }
             Err(error) => {
-                tracing::debug!(error = &*error as &dyn std::error::Error, "body unreadable");
+                tracing::debug!(error = &error as &dyn std::error::Error, "body unreadable");
                 let detail = "the request's body broke off or is malformed; nothing was executed";
                 return Ok(self.refuse(ProblemKind::BodyUnreadable, detail, None));
             }

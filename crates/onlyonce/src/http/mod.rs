@@ -32,7 +32,7 @@ mod problem;
 mod replay;
 mod service;
 
-pub use body::{RequestBody, ResponseBody};
+pub use body::{BodyError, RequestBody, ResponseBody};
 pub use control::Control;
 pub use extensions::{Principal, RouteLabel, RoutePolicy, TraceId};
 pub use future::ResponseFuture;

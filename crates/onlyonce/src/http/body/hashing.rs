@@ -11,6 +11,7 @@ use http_body::{Body, Frame, SizeHint};
 use onlyonce_core::{BoxError, Fingerprint};
 use tokio::sync::oneshot;
 
+use super::BodyError;
 use super::request::{plus, poll_inner};
 use crate::http::fingerprint::BodyHasher;
 
@@ -35,11 +36,6 @@ pub(crate) struct Rest<B> {
     length: u64,
     most: u64,
 }
-
-/// A body that is longer than the policy allows.
-#[derive(Debug, thiserror::Error)]
-#[error("the request's body is longer than {0} bytes")]
-pub(crate) struct TooLong(u64);
 
 impl<B> Rest<B> {
     /// Into a body for the handler, unhashed: for a request that goes on without protection.
@@ -79,13 +75,16 @@ where
             match poll_fn(|cx| self.poll_chunk(cx)).await {
                 None => return Hashed::Done(self.hasher.finish()),
                 Some(Ok(_)) => {}
-                Some(Err(error)) if error.is::<TooLong>() => return Hashed::TooLong,
+                Some(Err(error)) if error.is_too_long() => return Hashed::TooLong,
                 Some(Err(_)) => return Hashed::Cut,
             }
         }
     }
 
-    fn poll_chunk(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    fn poll_chunk(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(chunk) = self.chunks.pop_front() {
             return Poll::Ready(Some(Ok(Frame::data(chunk))));
         }
@@ -97,7 +96,7 @@ where
         {
             self.length = self.length.saturating_add(data.len() as u64);
             if self.length > self.most {
-                return Poll::Ready(Some(Err(TooLong(self.most).into())));
+                return Poll::Ready(Some(Err(BodyError::too_long(self.most))));
             }
             self.hasher.update(data);
         }
@@ -146,19 +145,19 @@ where
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let Some(rest) = &mut self.rest else {
             return Poll::Ready(None);
         };
         let frame = ready!(rest.poll_chunk(cx));
         let ended = match &frame {
             None => Some(Hashed::Done(rest.hasher.finish())),
-            Some(Err(error)) if error.is::<TooLong>() => Some(Hashed::TooLong),
+            Some(Err(error)) if error.is_too_long() => Some(Hashed::TooLong),
             Some(Err(_)) => Some(Hashed::Cut),
             Some(Ok(_)) => None,
         };

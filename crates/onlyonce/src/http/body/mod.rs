@@ -1,9 +1,11 @@
 //! Bodies: one enum for each direction, unboxed on the ways that are taken most.
 
+mod error;
 mod hashing;
 mod request;
 mod response;
 
+pub use error::BodyError;
 pub(super) use hashing::{Hashed, HashingBody, Rest};
 pub use request::RequestBody;
 pub(super) use request::{Prefix, poll_inner, read_prefix};

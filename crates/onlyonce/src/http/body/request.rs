@@ -12,7 +12,7 @@ use http_body::{Body, Frame, SizeHint};
 use onlyonce_core::BoxError;
 use pin_project_lite::pin_project;
 
-use super::{HashingBody, to_bytes};
+use super::{BodyError, HashingBody, to_bytes};
 
 pin_project! {
     /// The request's body, as the inner service gets it: untouched, read ahead, or hashed while
@@ -70,12 +70,12 @@ where
     B::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
             Projected::Passed { body } => poll_inner(body, cx),
             Projected::Read { data, trailers } => {
@@ -132,13 +132,13 @@ impl<B> fmt::Debug for RequestBody<B> {
 pub(crate) fn poll_inner<B>(
     body: Pin<&mut B>,
     cx: &mut Context<'_>,
-) -> Poll<Option<Result<Frame<Bytes>, BoxError>>>
+) -> Poll<Option<Result<Frame<Bytes>, BodyError>>>
 where
     B: Body,
     B::Error: Into<BoxError>,
 {
     let frame = ready!(body.poll_frame(cx));
-    Poll::Ready(frame.map(|frame| frame.map(to_bytes).map_err(Into::into)))
+    Poll::Ready(frame.map(|frame| frame.map(to_bytes).map_err(BodyError::inner)))
 }
 
 /// `hint` with `ahead` bytes before it.
@@ -167,7 +167,7 @@ pub(crate) enum Prefix<B> {
 
 /// Reads a body up to a little more than `buffer` bytes; not at all when it says itself that it
 /// is longer.
-pub(crate) async fn read_prefix<B>(body: B, buffer: usize) -> Result<Prefix<B>, BoxError>
+pub(crate) async fn read_prefix<B>(body: B, buffer: usize) -> Result<Prefix<B>, BodyError>
 where
     B: Body,
     B::Error: Into<BoxError>,

@@ -11,6 +11,7 @@ use onlyonce_core::BoxError;
 use pin_project_lite::pin_project;
 use tokio::sync::mpsc;
 
+use super::BodyError;
 use super::request::poll_inner;
 
 pin_project! {
@@ -62,12 +63,12 @@ where
     R::Error: Into<BoxError>,
 {
     type Data = Bytes;
-    type Error = BoxError;
+    type Error = BodyError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.project().kind.project() {
             Projected::Passed { body } => poll_inner(body, cx),
             Projected::Whole { data, trailers } => {
@@ -125,7 +126,7 @@ impl<R> fmt::Debug for ResponseBody<R> {
 /// The client's end of a stream.
 #[derive(Debug)]
 pub(crate) struct ChannelBody {
-    frames: mpsc::Receiver<Result<Frame<Bytes>, BoxError>>,
+    frames: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
     hint: SizeHint,
 }
 
@@ -133,7 +134,7 @@ pub(crate) struct ChannelBody {
 /// never read faster than the client reads.
 pub(crate) fn channel(
     hint: SizeHint,
-) -> (mpsc::Sender<Result<Frame<Bytes>, BoxError>>, ChannelBody) {
+) -> (mpsc::Sender<Result<Frame<Bytes>, BodyError>>, ChannelBody) {
     let (sender, frames) = mpsc::channel(1);
     (sender, ChannelBody { frames, hint })
 }

@@ -1,0 +1,51 @@
+//! Why a body broke off.
+
+use std::error::Error;
+use std::fmt;
+
+use onlyonce_core::BoxError;
+
+/// A body broke off: its source did, or it is longer than the policy allows.
+#[derive(Debug)]
+pub struct BodyError(Kind);
+
+#[derive(Debug)]
+enum Kind {
+    Inner(BoxError),
+    TooLong(u64),
+}
+
+impl BodyError {
+    pub(crate) fn inner(error: impl Into<BoxError>) -> Self {
+        Self(Kind::Inner(error.into()))
+    }
+
+    pub(crate) const fn too_long(most: u64) -> Self {
+        Self(Kind::TooLong(most))
+    }
+
+    /// Whether the request's body is longer than
+    /// [`Policy::max_request_body`](onlyonce_core::Policy::max_request_body).
+    #[must_use]
+    pub const fn is_too_long(&self) -> bool {
+        matches!(self.0, Kind::TooLong(_))
+    }
+}
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Inner(_) => f.write_str("the body broke off"),
+            Kind::TooLong(most) => write!(f, "the request's body is longer than {most} bytes"),
+        }
+    }
+}
+
+impl Error for BodyError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match &self.0 {
+            Kind::Inner(error) => Some(&**error),
+            Kind::TooLong(_) => None,
+        }
+    }
+}

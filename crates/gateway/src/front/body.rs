@@ -146,6 +146,7 @@ pin_project! {
         inner: Option<B>,
         active: Active,
         close_delimited: bool,
+        watched: bool,
     }
 }
 
@@ -155,7 +156,14 @@ impl<B> CountedBody<B> {
             inner,
             active,
             close_delimited: false,
+            watched: false,
         }
+    }
+
+    /// Has the connection told how long the client lets each frame wait.
+    pub(crate) fn watched(mut self, yes: bool) -> Self {
+        self.watched = yes;
+        self
     }
 
     /// Says that only the connection's end tells where this body ends.
@@ -177,7 +185,13 @@ impl<B: Body> Body for CountedBody<B> {
         let Some(inner) = this.inner.as_pin_mut() else {
             return Poll::Ready(None);
         };
+        if *this.watched {
+            this.active.written();
+        }
         let frame = ready!(inner.poll_frame(cx));
+        if *this.watched && matches!(frame, Some(Ok(_))) {
+            this.active.handed_over();
+        }
         if *this.close_delimited && matches!(frame, Some(Err(_))) {
             this.active.state().cut_short();
         }

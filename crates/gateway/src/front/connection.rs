@@ -3,6 +3,7 @@
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
@@ -49,7 +50,7 @@ where
     let service = FrontService {
         inner: service,
         peer,
-        hold: Hold::new(front.tracker.token(), front.kill.clone()),
+        hold: Hold::new(front.tracker.clone(), front.kill.clone()),
         state: Arc::clone(&state),
         options: Arc::clone(&front.options),
     };
@@ -166,28 +167,58 @@ where
     let options = &front.options;
     let http = http2_builder(options);
     let mut connection = pin!(http.serve_connection(TokioIo::new(io), service));
-    let mut idle = pin!(sleep_until(Instant::now() + options.idle_timeout));
-    loop {
+    let mut hostile = pin!(async {
         tokio::select! {
-            biased;
-            served = &mut connection => return served,
-            () = front.drain.cancelled() => break,
-            () = &mut idle => {
-                let now = Instant::now();
-                let due = if state.active() > 0 {
-                    now + options.idle_timeout
-                } else {
-                    state.last_finished() + options.idle_timeout
-                };
-                if due <= now {
-                    break;
-                }
-                idle.as_mut().reset(due);
+            () = stalled_stream(&state, options.write_timeout) => {
+                tracing::debug!("a stream's window stayed closed for too long");
             }
+            () = state.flooded() => tracing::debug!("too many requests were given up"),
         }
+    });
+    tokio::select! {
+        biased;
+        served = &mut connection => return served,
+        () = front.drain.cancelled() => {}
+        () = idle(&state, options.idle_timeout) => {}
+        () = &mut hostile => return Ok(()),
     }
     connection.as_mut().graceful_shutdown();
-    connection.await
+    tokio::select! {
+        biased;
+        served = &mut connection => served,
+        () = &mut hostile => Ok(()),
+    }
+}
+
+/// Resolves when no request has been under way for `limit`.
+async fn idle(state: &ConnState, limit: Duration) {
+    let mut due = state.last_finished() + limit;
+    loop {
+        sleep_until(due).await;
+        let now = Instant::now();
+        let since = if state.active() > 0 {
+            now
+        } else {
+            state.last_finished()
+        };
+        due = since + limit;
+        if due <= now {
+            return;
+        }
+    }
+}
+
+/// Resolves when the client has left a stream's window closed for `limit`: the socket takes
+/// bytes, so nothing else notices.
+async fn stalled_stream(state: &ConnState, limit: Duration) {
+    loop {
+        let now = Instant::now();
+        let due = state.longest_unwritten().unwrap_or(now) + limit;
+        if due <= now {
+            return;
+        }
+        sleep_until(due).await;
+    }
 }
 
 /// All bounds are set by name: a new default of hyper must not change what is safe here.

@@ -39,13 +39,13 @@ use crate::tls::TlsAcceptor;
 pub use body::{BodyReadError, FrontBody};
 pub use guard::{FrameLimits, Framer, Step, Violation};
 pub use options::FrontOptions;
-pub use service::{Hold, Peer};
+pub use service::{Held, Hold, Peer};
 
 /// How a shutdown went.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
 pub struct Drained {
-    /// Connections that had to be cut when the drain time was over.
+    /// Connections and tunnels that had to be cut when the drain time was over.
     pub cut: usize,
 }
 

@@ -22,7 +22,8 @@ pub struct FrontOptions {
     pub idle_timeout: Duration,
     /// Between two reads of a request's body, while somebody wants to read it. Default 30 s.
     pub body_timeout: Duration,
-    /// How long a client may take no byte of what it is sent. Default 30 s.
+    /// How long a client may take no byte of what it is sent, or (HTTP/2) of one stream; then
+    /// the connection is cut. Default 60 s.
     pub write_timeout: Duration,
     /// Longest request head in bytes (HTTP/2: decoded field list). Default 32 KiB.
     pub max_head: usize,
@@ -48,7 +49,7 @@ impl Default for FrontOptions {
             head_timeout: Duration::from_secs(10),
             idle_timeout: Duration::from_secs(75),
             body_timeout: Duration::from_secs(30),
-            write_timeout: Duration::from_secs(30),
+            write_timeout: Duration::from_secs(60),
             max_head: 32 * 1024,
             max_fields: 100,
             max_body: None,

@@ -12,6 +12,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_service::Service;
 
@@ -31,23 +32,38 @@ pub struct Peer {
     pub tls: bool,
 }
 
-/// Keeps the connection counted after its request has been answered: in the extensions of every
-/// request. Whoever carries on with an upgraded connection holds a clone, ends when
-/// [`closed`](Self::closed) says so, and is waited for at shutdown.
+/// In the extensions of every request, for those who carry on with an upgraded connection after
+/// its request has been answered.
 #[derive(Clone, Debug)]
 pub struct Hold {
-    _token: TaskTrackerToken,
+    tracker: TaskTracker,
     kill: CancellationToken,
 }
 
 impl Hold {
-    pub(crate) fn new(token: TaskTrackerToken, kill: CancellationToken) -> Self {
-        Self {
-            _token: token,
-            kill,
-        }
+    pub(crate) fn new(tracker: TaskTracker, kill: CancellationToken) -> Self {
+        Self { tracker, kill }
     }
 
+    /// Has the shutdown wait, up to its drain time, until what is returned is dropped. To be
+    /// called before the request is answered.
+    #[must_use]
+    pub fn hold(&self) -> Held {
+        Held {
+            _token: self.tracker.token(),
+            kill: self.kill.clone(),
+        }
+    }
+}
+
+/// Something the shutdown waits for; see [`Hold::hold`].
+#[derive(Debug)]
+pub struct Held {
+    _token: TaskTrackerToken,
+    kill: CancellationToken,
+}
+
+impl Held {
     /// Resolves when the drain time is over and the connection must end at once.
     pub async fn closed(&self) {
         self.kill.cancelled().await;
@@ -78,8 +94,9 @@ where
     type Future = Answer<B>;
 
     fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let active = self.state.begin();
+        let mut active = self.state.begin();
         if let Some(status) = self.refusal(&request) {
+            active.answered();
             return Box::pin(async move { Ok(short_answer(status, active)) });
         }
         let version = request.version();
@@ -96,7 +113,9 @@ where
                 poll_fn(|cx| inner.poll_ready(cx)).await?;
                 inner.call(request).await
             };
-            match answer.await {
+            let answer = answer.await;
+            active.answered();
+            match answer {
                 Ok(mut response) => {
                     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
                         active.state().upgrade();
@@ -106,7 +125,9 @@ where
                     let close_delimited =
                         version == Version::HTTP_10 && body_length(&response).is_none();
                     Ok(response.map(|body| {
-                        CountedBody::new(Some(body), active).close_delimited(close_delimited)
+                        CountedBody::new(Some(body), active)
+                            .close_delimited(close_delimited)
+                            .watched(version == Version::HTTP_2)
                     }))
                 }
                 Err(error) => {

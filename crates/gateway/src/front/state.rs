@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 /// Shared by a connection's reader ([`Guard`](super::guard::Guard)), its requests and its task.
@@ -12,13 +13,22 @@ pub(crate) struct ConnState {
     counts: Mutex<Counts>,
     upgraded: AtomicBool,
     cut_short: AtomicBool,
+    flooded: Notify,
 }
+
+/// Requests that may be given up on a connection before any is answered.
+const CANCELLED: u64 = 100;
 
 #[derive(Debug)]
 struct Counts {
     active: u64,
     finished: u64,
     last_finished: Instant,
+    /// Of the finished ones, how many were given up before there was an answer.
+    cancelled: u64,
+    /// Since when a stream's last frame waits to be written (HTTP/2).
+    unwritten: Vec<(u64, Instant)>,
+    next_id: u64,
     /// Who waits for the next response to be finished.
     waiter: Option<Waker>,
 }
@@ -30,17 +40,39 @@ impl ConnState {
                 active: 0,
                 finished: 0,
                 last_finished: Instant::now(),
+                cancelled: 0,
+                unwritten: Vec::new(),
+                next_id: 0,
                 waiter: None,
             }),
             upgraded: AtomicBool::new(false),
             cut_short: AtomicBool::new(false),
+            flooded: Notify::new(),
         }
     }
 
     /// Counts a request as active until the returned guard is dropped.
     pub(crate) fn begin(self: &Arc<Self>) -> Active {
-        self.counts().active += 1;
-        Active(Arc::clone(self))
+        let mut counts = self.counts();
+        counts.active += 1;
+        counts.next_id += 1;
+        Active {
+            id: counts.next_id,
+            answered: false,
+            state: Arc::clone(self),
+        }
+    }
+
+    /// Resolves when the client gives up far more requests than it lets be answered. h2 itself
+    /// counts only those that are reset before they are accepted (CVE-2023-44487).
+    pub(crate) async fn flooded(&self) {
+        self.flooded.notified().await;
+    }
+
+    /// Since when the client has let the stream wait that it lets wait longest.
+    pub(crate) fn longest_unwritten(&self) -> Option<Instant> {
+        let counts = self.counts();
+        counts.unwritten.iter().map(|(_, since)| *since).min()
     }
 
     /// Requests whose response has not been sent to its end.
@@ -93,22 +125,59 @@ impl ConnState {
 
 /// A request under way; dropping it ends it.
 #[derive(Debug)]
-pub(crate) struct Active(Arc<ConnState>);
+pub(crate) struct Active {
+    id: u64,
+    answered: bool,
+    state: Arc<ConnState>,
+}
 
 impl Active {
     pub(crate) fn state(&self) -> &ConnState {
-        &self.0
+        &self.state
+    }
+
+    /// There is an answer: what happens from now on is no cancellation.
+    pub(crate) fn answered(&mut self) {
+        self.answered = true;
+    }
+
+    /// A frame has been handed over to be written; nobody asks for the next before it is.
+    pub(crate) fn handed_over(&self) {
+        self.state
+            .counts()
+            .unwritten
+            .push((self.id, Instant::now()));
+    }
+
+    /// The frame before has been written.
+    pub(crate) fn written(&self) {
+        self.state.counts().forget(self.id);
+    }
+}
+
+impl Counts {
+    fn forget(&mut self, id: u64) {
+        if let Some(index) = self.unwritten.iter().position(|(known, _)| *known == id) {
+            self.unwritten.swap_remove(index);
+        }
     }
 }
 
 impl Drop for Active {
     fn drop(&mut self) {
-        let mut counts = self.0.counts();
+        let mut counts = self.state.counts();
         counts.active -= 1;
         counts.finished += 1;
         counts.last_finished = Instant::now();
+        counts.cancelled += u64::from(!self.answered);
+        counts.forget(self.id);
+        let answered = counts.finished - counts.cancelled;
+        let flooded = counts.cancelled > CANCELLED + 2 * answered;
         let waiter = counts.waiter.take();
         drop(counts);
+        if flooded {
+            self.state.flooded.notify_one();
+        }
         if let Some(waiter) = waiter {
             waiter.wake();
         }

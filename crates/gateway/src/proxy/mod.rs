@@ -121,7 +121,12 @@ impl Proxy {
             return Err(error.with_source("a 101 that was not asked for"));
         };
         let idle = self.options.tunnel_idle;
-        tokio::spawn(tunnel::run(offer.client, theirs, hold, idle));
+        tokio::spawn(tunnel::run(
+            offer.client,
+            theirs,
+            hold.map(|hold| hold.hold()),
+            idle,
+        ));
         let headers = response.headers_mut();
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);

@@ -12,7 +12,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 use tokio::time::{Instant, sleep_until, timeout};
 
-use crate::front::Hold;
+use crate::front::Held;
 
 /// How long either side may take to hand its connection over once the 101 is there.
 const HANDOVER: Duration = Duration::from_secs(30);
@@ -21,7 +21,7 @@ const HANDOVER: Duration = Duration::from_secs(30);
 pub(crate) async fn run(
     client: OnUpgrade,
     upstream: OnUpgrade,
-    hold: Option<Hold>,
+    held: Option<Held>,
     idle: Duration,
 ) {
     let both = async { tokio::try_join!(client, upstream) };
@@ -40,8 +40,8 @@ pub(crate) async fn run(
     let mut client = Watched(TokioIo::new(client), Arc::clone(&activity));
     let mut upstream = TokioIo::new(upstream);
     let closed = async {
-        match &hold {
-            Some(hold) => hold.closed().await,
+        match &held {
+            Some(held) => held.closed().await,
             None => std::future::pending().await,
         }
     };

@@ -62,6 +62,8 @@ impl Progress {
 #[derive(Debug)]
 pub(crate) struct UploadBody {
     inner: Option<UnsyncBoxBody<Bytes, BoxError>>,
+    /// Bytes to come, where that is known: hyper does not ask for the end behind the last.
+    left: Option<u64>,
     progress: Arc<Progress>,
 }
 
@@ -73,6 +75,7 @@ impl UploadBody {
     {
         let empty = body.is_end_stream();
         Self {
+            left: body.size_hint().exact(),
             inner: (!empty).then(|| body.map_err(Into::into).boxed_unsync()),
             progress: Arc::new(Progress {
                 base: Instant::now(),
@@ -114,8 +117,10 @@ impl Body for UploadBody {
         progress.step();
         Poll::Ready(match frame {
             Some(Ok(frame)) => {
-                // Behind trailers nobody asks for more.
-                if inner.is_end_stream() || frame.is_trailers() {
+                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
+                this.left = this.left.map(|left| left.saturating_sub(length));
+                // Behind trailers nobody asks for more either.
+                if inner.is_end_stream() || this.left == Some(0) || frame.is_trailers() {
                     progress.ended.store(true, Ordering::Release);
                 }
                 Some(Ok(frame))
@@ -160,6 +165,7 @@ pin_project! {
         idle: Option<Sleep>,
         waiting: bool,
         timeout: Duration,
+        deadline: Option<Instant>,
         #[pin]
         total: Option<Sleep>,
         failed: bool,
@@ -185,6 +191,7 @@ impl UpstreamBody {
             idle: None,
             waiting: false,
             timeout,
+            deadline,
             total: deadline.filter(|_| !ended).map(sleep_until),
             failed: false,
         }

@@ -31,16 +31,6 @@ pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T 
     }
 }
 
-/// Waits until `condition` holds.
-pub(crate) async fn eventually(what: &str, condition: impl Fn() -> bool) {
-    within(what, async {
-        while !condition() {
-            tokio::time::sleep(Duration::from_millis(2)).await;
-        }
-    })
-    .await;
-}
-
 /// A gateway on a loopback port; stopped when dropped.
 pub(crate) struct Gateway {
     pub(crate) addr: SocketAddr,
@@ -213,10 +203,9 @@ impl RawUpstream {
         let task = tokio::spawn(async move {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
-                let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                count.fetch_add(1, Ordering::SeqCst);
                 tokio::spawn(play(Conversation {
                     stream,
-                    number,
                     heads: Arc::clone(&seen),
                 }));
             }
@@ -268,7 +257,6 @@ impl Drop for RawUpstream {
 /// The upstream's end of one connection.
 pub(crate) struct Conversation {
     pub(crate) stream: TcpStream,
-    pub(crate) number: usize,
     heads: Arc<Mutex<Vec<String>>>,
 }
 

@@ -41,7 +41,8 @@ async fn an_upgraded_connection_carries_bytes_both_ways() {
     let mut back = vec![0; message.len()];
     let both = async { tokio::join!(writer.write_all(&message), reader.read_exact(&mut back)) };
     let (written, read) = within("echo", both).await;
-    (written.unwrap(), read.unwrap());
+    written.unwrap();
+    read.unwrap();
     assert_eq!(back, message);
     // One end's end is the other's.
     client.shutdown().await.unwrap();

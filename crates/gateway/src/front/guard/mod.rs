@@ -100,7 +100,8 @@ const UNDECIDED: usize = 64 * 1024;
 const LINGER: usize = 512 * 1024;
 
 impl<IO: AsyncRead + AsyncWrite + Reset + Unpin> Guard<IO> {
-    /// Guards `io`, of which `first` has been read already. The head's time counts from now.
+    /// Guards `io`, of which `first` has been read already. The first head's time counts from
+    /// the connection's start, which `state` knows.
     pub(crate) fn new(
         io: IO,
         first: BytesMut,
@@ -108,7 +109,7 @@ impl<IO: AsyncRead + AsyncWrite + Reset + Unpin> Guard<IO> {
         times: GuardTimes,
         state: Arc<ConnState>,
     ) -> Self {
-        let now = Instant::now();
+        let since = state.last_finished();
         Self {
             io,
             framer: Framer::new(limits),
@@ -120,8 +121,8 @@ impl<IO: AsyncRead + AsyncWrite + Reset + Unpin> Guard<IO> {
             eof: false,
             times,
             phase: Phase::Other,
-            since: now,
-            timer: Box::pin(sleep_until(now + times.head.min(times.idle))),
+            since,
+            timer: Box::pin(sleep_until(since + times.head.min(times.idle))),
             closing: Closing::No,
         }
     }

@@ -1,6 +1,30 @@
-//! Being built.
+//! The `onlyonce` gateway: makes any HTTP API safe to retry.
+//!
+//! A binary first ([`run`]); its parts are public for the tests, the fuzzers and the curious.
+//!
+//! A request passes, from the outside in: the [`front`] (connections, strict framing, limits),
+//! the routing (which policy), the idempotency layer of the `onlyonce` crate, and the
+//! [`proxy`] with its [`upstream`]s. Its settings are [`config`], its commands [`cli`].
 
+pub mod cli;
+pub mod config;
 pub mod front;
-pub mod tls;
 pub mod proxy;
+pub mod tls;
 pub mod upstream;
+
+mod admin;
+mod call;
+mod commands;
+mod demo;
+mod keys;
+mod log;
+mod records;
+mod reload;
+mod rescue;
+mod routing;
+mod serve;
+mod stack;
+mod translate;
+
+pub use commands::run;

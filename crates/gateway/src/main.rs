@@ -1,3 +1,10 @@
 //! The `onlyonce` command.
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use onlyonce_gateway::cli::Cli;
+
+fn main() -> ExitCode {
+    onlyonce_gateway::run(Cli::parse()).into()
+}

@@ -1,0 +1,48 @@
+//! The second listener: health, metrics and the keys API. Never reachable through the public one.
+
+mod api;
+mod guard;
+mod health;
+mod metrics;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::middleware::from_fn;
+use axum::routing::{get, post};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::records::Records;
+use crate::reload::Reloader;
+
+pub(crate) use api::{Found, KeyEntry, KeyList, Resolve, ScopeSpec, Sought};
+pub(crate) use guard::{ADMIN_HEADER, OPERATOR_HEADER};
+
+/// What the admin listener works on.
+#[derive(Clone)]
+pub(crate) struct Admin {
+    pub(crate) records: Records,
+    pub(crate) prometheus: PrometheusHandle,
+    pub(crate) reloader: Arc<Reloader>,
+    /// Cancelled once the shutdown has begun.
+    pub(crate) closing: CancellationToken,
+}
+
+/// The admin listener's service.
+pub(crate) fn router(admin: Admin) -> Router {
+    let guarded = Router::new()
+        .route("/api/keys", get(api::list))
+        .route("/api/keys/count", get(api::count))
+        .route("/api/keys/find", post(api::find))
+        .route("/api/keys/{id}", get(api::show).delete(api::forget))
+        .route("/api/keys/{id}/resolve", post(api::resolve))
+        .route("/-/reload", post(api::reload))
+        .layer(from_fn(guard::refuse_foreign_pages));
+    Router::new()
+        .route("/livez", get(health::live))
+        .route("/readyz", get(health::ready))
+        .route("/metrics", get(metrics::render))
+        .merge(guarded)
+        .with_state(admin)
+}

@@ -1,0 +1,79 @@
+//! From the command line to what it asks for.
+
+use std::io::Write as _;
+
+use crate::cli::local::{self, Streams, colours_wanted};
+use crate::cli::{AdminArgs, Cli, Command, Exit, SettingsArgs};
+use crate::config::Settings;
+use crate::{call, demo, keys, serve, translate};
+
+/// Carries out a command; says how the process should end.
+#[must_use]
+pub fn run(cli: Cli) -> Exit {
+    let (mut out, mut err) = (std::io::stdout(), std::io::stderr());
+    let mut streams = Streams {
+        out: &mut out,
+        err: &mut err,
+        colours: colours_wanted(),
+    };
+    match cli.command {
+        Command::Serve(args) => match local::load(&args.sources(), &mut streams) {
+            Ok(loaded) => finish(block_on(serve::run(args.sources(), loaded.settings))),
+            Err(exit) => exit,
+        },
+        Command::Check(args) => check(&args, &mut streams),
+        Command::Demo(args) => finish(block_on(demo::run(&args))),
+        Command::PrintConfig(args) => local::print_config(&args, &mut streams),
+        Command::Init(args) => local::write_settings(&args, &mut streams),
+        Command::Keys(args) => finish(block_on(keys::run(&args))),
+        Command::Health(args) => finish(block_on(health(&args))),
+        Command::Completions(args) => local::completions(&args, &mut streams),
+    }
+}
+
+/// The settings, and what they point to, as far as that can be told without starting.
+fn check(args: &SettingsArgs, streams: &mut Streams<'_>) -> Exit {
+    match local::check(args, streams) {
+        Ok(loaded) => finish(check_files(&loaded.settings)),
+        Err(exit) => exit,
+    }
+}
+
+fn check_files(settings: &Settings) -> anyhow::Result<()> {
+    if let Some(tls) = &settings.tls {
+        crate::tls::TlsAcceptor::new(&translate::tls(tls))?;
+    }
+    let options = translate::upstream(&settings.proxy);
+    crate::upstream::Upstream::new(settings.upstreams.iter().cloned(), options)?;
+    Ok(())
+}
+
+async fn health(args: &AdminArgs) -> anyhow::Result<()> {
+    let admin = call::AdminClient::new(args.url()?)?;
+    let answer = admin.get("/readyz").await?;
+    let _ = writeln!(
+        std::io::stdout(),
+        "{}",
+        String::from_utf8_lossy(&answer.body)
+    );
+    anyhow::ensure!(answer.status.is_success(), "the gateway is not ready");
+    Ok(())
+}
+
+fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(work)
+}
+
+fn finish(result: anyhow::Result<()>) -> Exit {
+    match result {
+        Ok(()) => Exit::Success,
+        Err(error) => {
+            // The whole chain: what was tried, and why it failed.
+            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            Exit::Failure
+        }
+    }
+}

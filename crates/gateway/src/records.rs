@@ -1,0 +1,209 @@
+//! The store behind the gateway, opened by its URL.
+
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::{Context as _, bail};
+use onlyonce_core::{Inspect, Secret, SharedStore, StoreError};
+use onlyonce_disk::DiskStore;
+use onlyonce_memory::MemoryStore;
+
+use crate::config::{StoreSettings, StoreUrl};
+
+/// The file in a store's folder that holds the secret its records were made under.
+const SECRET_FILE: &str = "secret";
+
+/// An open store, in its several roles.
+#[derive(Clone)]
+pub(crate) struct Records {
+    pub(crate) store: SharedStore,
+    pub(crate) inspect: Arc<dyn Inspect>,
+    pub(crate) secret: Secret,
+    disk: Option<Arc<DiskStore>>,
+}
+
+impl Records {
+    /// Opens the store. **Blocks.**
+    ///
+    /// `secret` is the one from the settings; without one, a store on disk has its own, made
+    /// when it is first opened and kept beside its records.
+    pub(crate) fn open(settings: &StoreSettings, secret: Option<Secret>) -> anyhow::Result<Self> {
+        match &settings.url {
+            StoreUrl::Memory => {
+                let most = usize::try_from(settings.max_bytes).unwrap_or(usize::MAX);
+                let store = Arc::new(MemoryStore::builder().max_bytes(most).build());
+                Ok(Self {
+                    store: SharedStore::from_arc(Arc::clone(&store)),
+                    inspect: store,
+                    // Records and secret are gone together.
+                    secret: secret.unwrap_or_else(Secret::random),
+                    disk: None,
+                })
+            }
+            StoreUrl::File(folder) => {
+                let store = DiskStore::builder(folder)
+                    .durability(settings.durability)
+                    .max_bytes(settings.max_bytes)
+                    .open()?;
+                let has_records = store.stats().records > 0;
+                let secret = settle_secret(folder, secret, has_records)?;
+                let store = Arc::new(store);
+                Ok(Self {
+                    store: SharedStore::from_arc(Arc::clone(&store)),
+                    inspect: Arc::clone(&store) as Arc<dyn Inspect>,
+                    secret,
+                    disk: Some(store),
+                })
+            }
+        }
+    }
+
+    /// Flushes and closes. **Blocks.**
+    pub(crate) fn close(&self) -> Result<(), StoreError> {
+        self.disk.as_ref().map_or(Ok(()), |disk| disk.close())
+    }
+
+    /// Puts what the store says of itself into the metrics.
+    pub(crate) fn report(&self) {
+        let Some(disk) = &self.disk else { return };
+        let stats = disk.stats();
+        let gauges = [
+            ("onlyonce_store_live_bytes", stats.live_bytes),
+            ("onlyonce_store_allocated_bytes", stats.allocated_bytes),
+            ("onlyonce_store_segments", stats.segments),
+            ("onlyonce_store_full", stats.full.into()),
+            ("onlyonce_store_poisoned", stats.poisoned.into()),
+        ];
+        for (name, value) in gauges {
+            #[expect(clippy::cast_precision_loss, reason = "gauges are floats")]
+            metrics::gauge!(name).set(value as f64);
+        }
+        metrics::counter!("onlyonce_store_flushes_total").absolute(stats.flushes);
+        metrics::counter!("onlyonce_store_writes_total").absolute(stats.writes);
+    }
+}
+
+/// The secret that the folder's records were made under.
+///
+/// With another one no record would be found again, and retries would execute anew: whatever
+/// does not fit refuses the start.
+fn settle_secret(
+    folder: &Path,
+    given: Option<Secret>,
+    has_records: bool,
+) -> anyhow::Result<Secret> {
+    let path = folder.join(SECRET_FILE);
+    let kept = read_secret(&path)?;
+    match (given, kept) {
+        (None, Some(kept)) => Ok(kept),
+        (Some(given), Some(kept)) if given == kept => Ok(given),
+        (Some(given), Some(_)) if !has_records => {
+            std::fs::remove_file(&path)
+                .with_context(|| format!("{} can't be removed", path.display()))?;
+            Ok(given)
+        }
+        (Some(_), Some(_)) => bail!(
+            "the store's records were made under the secret in {}, and the settings name another: \
+             none of them would be found, and retries would execute again. Take the secret out of \
+             the settings; or, if no retry can come any more, remove that file",
+            path.display()
+        ),
+        (Some(given), None) => Ok(given),
+        (None, None) if has_records => bail!(
+            "the store's records were made under a secret of the settings, which name none now: \
+             none of them would be found, and retries would execute again. Set `secret` or \
+             `secret_file` in `[idempotency]` as before"
+        ),
+        (None, None) => {
+            let secret = Secret::random();
+            write_secret(folder, &path, &secret)
+                .with_context(|| format!("{} can't be written", path.display()))?;
+            Ok(secret)
+        }
+    }
+}
+
+fn read_secret(path: &Path) -> anyhow::Result<Option<Secret>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        Err(error) => {
+            return Err(error).with_context(|| format!("{} can't be read", path.display()));
+        }
+    };
+    let mut bytes = Vec::new();
+    file.take(Secret::LEN as u64 + 1)
+        .read_to_end(&mut bytes)
+        .with_context(|| format!("{} can't be read", path.display()))?;
+    let Ok(bytes) = bytes.try_into() else {
+        bail!(
+            "{} is damaged: it must have {} bytes. Restore it from a backup, with the records",
+            path.display(),
+            Secret::LEN
+        );
+    };
+    Ok(Some(Secret::from_bytes(bytes)))
+}
+
+/// Written whole and durable, or not at all: half a secret would lose every record.
+fn write_secret(folder: &Path, path: &Path, secret: &Secret) -> std::io::Result<()> {
+    let temporary = folder.join(".secret.new");
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)?;
+    file.write_all(secret.as_bytes())?;
+    file.sync_all()?;
+    std::fs::rename(&temporary, path)?;
+    File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settle(folder: &Path, given: Option<&Secret>, has_records: bool) -> anyhow::Result<Secret> {
+        settle_secret(folder, given.cloned(), has_records)
+    }
+
+    #[test]
+    fn a_store_keeps_the_secret_that_it_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = settle(folder.path(), None, false).unwrap();
+        assert_eq!(settle(folder.path(), None, true).unwrap(), first);
+        assert_ne!(first, Secret::well_known());
+        use std::os::unix::fs::PermissionsExt as _;
+        let mode = std::fs::metadata(folder.path().join(SECRET_FILE))
+            .unwrap()
+            .permissions()
+            .mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_secret_under_which_no_record_would_be_found_refuses_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        let given = Secret::from_passphrase("another secret altogether");
+        assert_eq!(settle(folder.path(), Some(&given), false).unwrap(), given);
+        let error = settle(folder.path(), None, true).unwrap_err().to_string();
+        assert!(error.contains("Set `secret`"), "{error}");
+        settle(folder.path(), None, false).unwrap();
+        let error = settle(folder.path(), Some(&given), true)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("Take the secret out"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_secret_refuses_the_start() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(SECRET_FILE), b"short").unwrap();
+        let error = settle(folder.path(), None, true).unwrap_err().to_string();
+        assert!(error.contains("damaged"), "{error}");
+    }
+}

@@ -75,6 +75,7 @@ macro_rules! __each_check {
                 base completed_is_replayed,
                 base not_kept_says_so,
                 base unknown_is_held,
+                base fingerprint_off_matches_every_other,
             }
             expiry {
                 base hazard_06_expired_records_are_claimed_at_once,

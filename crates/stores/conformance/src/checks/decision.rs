@@ -9,7 +9,7 @@ use onlyonce_core::{
 use crate::Harness;
 use crate::rig::{
     KEEP, LEASE, LIFETIME, Lasting, NOT_KEPT, OUTCOME_UNKNOWN, Rig, attempt, fingerprint, kept,
-    new_id, ticks,
+    new_id, successor_of, ticks,
 };
 
 /// No record: claimed, as attempt 1.
@@ -102,6 +102,33 @@ pub async fn unknown_is_held<H: Harness>() {
         Held(case.mismatch_or(Decision::Unknown))
     })
     .await;
+}
+
+/// A fingerprint that is off, the record's or the request's, stands for any other: nothing is a
+/// mismatch then, and a vanished owner is succeeded.
+pub async fn fingerprint_off_matches_every_other<H: Harness>() {
+    let rig = Rig::<H>::new().await;
+    let (off, on) = (Fingerprint::OFF, fingerprint(1));
+    let mut owners = Vec::new();
+    for (first, next) in [(off, on), (on, off), (off, off)] {
+        let owner = Attempt {
+            fingerprint: Some(first),
+            ..attempt::<H>(new_id())
+        };
+        rig.win(&owner).await;
+        let next = Attempt {
+            fingerprint: Some(next),
+            ..successor_of(&owner)
+        };
+        assert_eq!(rig.held(&next).await.fingerprint, Some(first));
+        owners.push(next);
+    }
+    rig.pass(LEASE).await;
+    for next in owners {
+        assert_eq!(rig.win(&next).await.attempt, 2);
+        let record = rig.record(&next.id).await;
+        assert_eq!(record.fingerprint, next.fingerprint, "the successor's own");
+    }
 }
 
 /// What a record says when a request comes.

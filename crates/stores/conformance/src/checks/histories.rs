@@ -4,7 +4,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use onlyonce_core::{Page, State, StateKind};
+use bytes::Bytes;
+use onlyonce_core::{
+    Attempt, Claim, Fenced, Lease, OnUnknown, Page, RecordId, Renewal, StateKind, Store,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -12,7 +15,7 @@ use tokio::sync::Barrier;
 
 use crate::linear::{self, Event};
 use crate::model::Key;
-use crate::rig::{Rig, new_id};
+use crate::rig::{Rig, attempt, kept, new_id, result_of, ticks};
 use crate::steps::{Dice, Step, Subject, spans, steps};
 use crate::{ExactTime, Harness, Reopen};
 
@@ -240,113 +243,106 @@ pub async fn retry_gives_everybody_one_answer<H: Harness>() {
 
 /// Gives how often each key was executed.
 async fn requests<H: Harness>(retry: bool) -> Vec<u64> {
-    const REQUESTS: u64 = 40;
     let rig = Rig::<H>::new().await;
     let ids: Vec<_> = (0..6).map(|_| new_id()).collect();
     let executions: Arc<[AtomicU64]> = ids.iter().map(|_| AtomicU64::new(0)).collect();
-    let clients: Vec<_> = (0..REQUESTS)
+    let clients: Vec<_> = (0..40)
         .map(|number| {
             let (store, ids) = (rig.store(), ids.clone());
             let executions = Arc::clone(&executions);
             tokio::spawn(async move {
                 let mut results = Vec::new();
-                for (key, id) in ids.iter().enumerate() {
-                    let result =
-                        client::one_request::<H>(&*store, *id, retry, number, &executions[key])
-                            .await;
-                    results.push(result);
+                for (id, executed) in ids.iter().zip(&*executions) {
+                    let client = Client {
+                        number,
+                        retry,
+                        executed,
+                    };
+                    results.push(client.request::<H>(&*store, *id).await);
                 }
                 results
             })
         })
         .collect();
-    for _ in 0..20 {
+    while !clients.iter().all(tokio::task::JoinHandle::is_finished) {
         tokio::task::yield_now().await;
         rig.pass(1).await;
     }
     let mut answers: Vec<Vec<_>> = vec![Vec::new(); ids.len()];
     for client in clients {
         let results = client.await.expect("a client does not panic");
-        for (key, result) in results.into_iter().enumerate() {
-            answers[key].extend(result);
+        for (answers, result) in answers.iter_mut().zip(results) {
+            answers.extend(result);
         }
     }
-    for (key, id) in ids.iter().enumerate() {
-        // The record as it ended is the answer that everybody had.
-        if let Some(record) = rig.show(id).await
-            && let State::Completed { kept, .. } = record.state
-        {
-            answers[key].extend(kept);
-        }
-        answers[key].dedup();
-        assert!(answers[key].len() <= 1, "two answers: {:?}", answers[key]);
+    for (id, answers) in ids.iter().zip(&mut answers) {
+        // The record as it is in the end is the answer that everybody had.
+        answers.extend(rig.show(id).await.as_ref().and_then(result_of));
+        answers.dedup();
+        assert!(answers.len() <= 1, "two answers: {answers:?}");
     }
-    executions
-        .iter()
-        .map(|count| count.load(Ordering::SeqCst))
-        .collect()
+    let counts = executions.iter().map(|count| count.load(Ordering::SeqCst));
+    counts.collect()
 }
 
-/// A client's request, as the engine treats it.
-mod client {
-    use std::sync::atomic::{AtomicU64, Ordering};
-    use std::time::Duration;
+/// Nothing expires while clients ask: in a new life a key may have another answer.
+const NEVER: Duration = Duration::from_secs(100 * 366 * 24 * 3600);
 
-    use bytes::Bytes;
-    use onlyonce_core::{Attempt, Claim, Fenced, OnUnknown, RecordId, Renewal, State, Store};
+/// A client's requests, as the engine treats them.
+#[derive(Clone, Copy)]
+struct Client<'a> {
+    number: u32,
+    retry: bool,
+    executed: &'a AtomicU64,
+}
 
-    use crate::Harness;
-    use crate::rig::{attempt, kept, ticks};
-
-    /// The result that the client gets, if it gets one.
-    pub(super) async fn one_request<H: Harness>(
-        store: &impl Store,
-        id: RecordId,
-        retry: bool,
-        number: u64,
-        executed: &AtomicU64,
-    ) -> Option<Bytes> {
-        let bid = Attempt {
-            lease: ticks::<H>(3),
-            // Nothing expires in this check: a new life may have a new answer.
-            keep: Duration::from_secs(3600 * 24),
-            on_unknown: if retry {
-                OnUnknown::Retry
-            } else {
-                OnUnknown::Hold
-            },
-            ..attempt::<H>(id)
-        };
-        let lease = match store.claim(&bid).await.expect("a claim") {
-            Claim::Won(lease) => lease,
-            Claim::Held(record) => {
-                return match record.state {
-                    State::Completed { kept, .. } => kept,
-                    State::InProgress { .. } | State::Unknown => None,
-                };
+impl Client<'_> {
+    /// Asks until there is an answer, but not for ever: nobody answers for a vanished owner.
+    async fn request<H: Harness>(self, store: &impl Store, id: RecordId) -> Option<Bytes> {
+        for _ in 0..30 {
+            let bid = Attempt {
+                lease: ticks::<H>(3),
+                keep: NEVER,
+                on_unknown: if self.retry {
+                    OnUnknown::Retry
+                } else {
+                    OnUnknown::Hold
+                },
+                ..attempt::<H>(id)
+            };
+            match store.claim(&bid).await.expect("the store takes a claim") {
+                Claim::Won(lease) => return self.execute::<H>(store, &lease).await,
+                Claim::Held(record) => match result_of(&record) {
+                    Some(result) => return Some(result),
+                    None => tokio::task::yield_now().await,
+                },
             }
-        };
-        executed.fetch_add(1, Ordering::SeqCst);
-        // Every third owner vanishes; others are slow, and renew or fail to.
-        if number.is_multiple_of(3) {
+        }
+        None
+    }
+
+    /// Every third owner vanishes. The others are slow, and some of them forget to renew.
+    async fn execute<H: Harness>(self, store: &impl Store, lease: &Lease) -> Option<Bytes> {
+        self.executed.fetch_add(1, Ordering::SeqCst);
+        if self.number.is_multiple_of(3) {
             return None;
         }
-        for _ in 0..number % 5 {
+        let renewal = Renewal {
+            extend: ticks::<H>(3),
+            fingerprint: None,
+        };
+        for _ in 0..self.number % 7 {
             tokio::task::yield_now().await;
-            let renewal = Renewal {
-                extend: ticks::<H>(3),
-                fingerprint: None,
-            };
-            if number.is_multiple_of(2) {
-                let _ = store.renew(&lease, &renewal).await.expect("a renewal");
+            if self.number.is_multiple_of(2) {
+                let renewed = store.renew(lease, &renewal).await;
+                let (Fenced::Applied | Fenced::Superseded) =
+                    renewed.expect("the store takes a renewal");
             }
         }
-        let result = Bytes::from(format!("executed for request {number}"));
-        let lifetime = Duration::from_secs(3600 * 24);
-        let done = store
-            .complete(&lease, &kept(result.clone()), lifetime)
-            .await;
-        match done.expect("a completion") {
+        let result = Bytes::from(format!("executed by {} as {}", self.number, lease.fence));
+        let completion = kept(result.clone());
+        let done = store.complete(lease, &completion, NEVER).await;
+        match done.expect("the store takes a completion") {
             Fenced::Applied => Some(result),
             Fenced::Superseded => None,
         }

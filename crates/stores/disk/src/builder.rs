@@ -59,6 +59,9 @@ pub struct Builder {
     pub(crate) max_bytes: Option<u64>,
     pub(crate) segment_bytes: Option<u64>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// Leaves the upkeep to the test.
+    #[cfg(test)]
+    pub(crate) manual_upkeep: bool,
 }
 
 impl Builder {
@@ -69,6 +72,8 @@ impl Builder {
             max_bytes: None,
             segment_bytes: None,
             clock: Arc::new(SystemClock::new()),
+            #[cfg(test)]
+            manual_upkeep: false,
         }
     }
 
@@ -129,7 +134,8 @@ impl Builder {
             )));
         }
         let opened = RealDisk::open(&self.path);
-        let disk = opened.map_err(|error| io_error(&format!("opening the folder {folder}"), error))?;
+        let disk =
+            opened.map_err(|error| io_error(&format!("opening the folder {folder}"), error))?;
         if created {
             let parent = match self.path.parent() {
                 Some(parent) if !parent.as_os_str().is_empty() => parent,

@@ -49,6 +49,8 @@ mod state;
 mod stats;
 mod steps;
 mod store;
+#[cfg(test)]
+mod tests;
 mod upkeep;
 
 pub use builder::{Builder, Durability};

@@ -265,12 +265,7 @@ impl Recovery<'_> {
     }
 
     /// Applies one segment's frames; returns where they end.
-    fn replay_segment(
-        &self,
-        replay: &mut Replay,
-        number: u32,
-        sealed: Option<u32>,
-    ) -> Result<u32> {
+    fn replay_segment(&self, replay: &mut Replay, number: u32, sealed: Option<u32>) -> Result<u32> {
         let (file, header) = &self.segments[&number];
         let name = segment_name(number);
         let fail = |error| self.io("reading", &name, error);
@@ -310,6 +305,11 @@ impl Recovery<'_> {
                         ApplyError::Order => {
                             self.damaged(&name, frame.offset, "a frame is out of order")
                         }
+                        ApplyError::Sealed => corrupt(format!(
+                            "the segment {} is missing: put it back, or restore the folder from \
+                             a backup",
+                            self.path(&segment_name(number + 1)),
+                        )),
                         ApplyError::Decode(error @ DecodeError::Version(_)) => {
                             misconfigured(format!(
                                 "{} holds a record at offset {} that can't be read: {error}; \
@@ -355,8 +355,12 @@ impl Recovery<'_> {
                 end
             }
             Tail::Damaged => {
-                return Err(self.damaged(&name, offset, "a checksum is wrong, and not because \
-                    the last write was cut off"));
+                return Err(self.damaged(
+                    &name,
+                    offset,
+                    "a checksum is wrong, and not because \
+                    the last write was cut off",
+                ));
             }
         };
         // The last group may never have been flushed, or its flush may have failed: then it is
@@ -415,6 +419,8 @@ struct Replay {
 
 enum ApplyError {
     Order,
+    /// Another segment follows, and it is not there.
+    Sealed,
     Decode(DecodeError),
 }
 
@@ -440,9 +446,11 @@ impl Replay {
                     offset: frame.offset,
                 };
                 let size = u32::try_from(header.size()).map_err(|_| ApplyError::Order)?;
-                self.index.put(header.id, Slot::new(Box::new(entry), at, size));
+                self.index
+                    .put(header.id, Slot::new(Box::new(entry), at, size));
             }
             Kind::Remove => self.index.remove(&header.id),
+            Kind::Sealed => return Err(ApplyError::Sealed),
             Kind::Drop | Kind::Reserve | Kind::Close => {}
         }
         Ok(())
@@ -452,8 +460,8 @@ impl Replay {
 /// An error of the file system while the store is opened, with what to do about it.
 pub(crate) fn io_error(what: &str, error: io::Error) -> StoreError {
     use io::ErrorKind::{
-        IsADirectory, NotADirectory, NotFound, PermissionDenied, QuotaExceeded,
-        ReadOnlyFilesystem, StorageFull,
+        IsADirectory, NotADirectory, NotFound, PermissionDenied, QuotaExceeded, ReadOnlyFilesystem,
+        StorageFull,
     };
     let (kind, remedy) = match error.kind() {
         PermissionDenied => (

@@ -14,9 +14,9 @@ use onlyonce_core::{Clock, Entry, RecordId, Timestamp};
 
 use crate::event::Event;
 use crate::index::{Index, Slot};
+use crate::log::Position;
 use crate::log::frame::{self, Kind};
 use crate::log::segment::{DATA_START, SegmentHeader};
-use crate::log::Position;
 
 /// Bytes that may wait for the writer; beyond, callers wait before they decide.
 const MAX_QUEUED: usize = 64 << 20;
@@ -362,13 +362,16 @@ impl State {
             (false, true) => Some(spare - size),
             (false, false) => None,
         };
-        if after.is_none_or(|after| after < self.reserve(need)) {
+        let reserve = self.reserve(need);
+        if after.is_none_or(|after| after < reserve) {
             // A full store looks for room by itself, now and then.
             self.upkeep_due |= self.full.is_none();
-            if !(fits || fits_spare) {
-                let capacity = (DATA_START + size).next_multiple_of(DATA_START);
-                self.wanted = self.wanted.max(Some(capacity.max(self.segment_bytes)));
-            }
+            // With that much, this very step will find room.
+            let capacity = DATA_START.saturating_add(size).saturating_add(reserve);
+            let capacity = capacity
+                .next_multiple_of(DATA_START)
+                .max(self.segment_bytes);
+            self.wanted = self.wanted.max(Some(capacity));
             return Err(match &self.full {
                 Some(reason) => Refusal::Full(reason.clone()),
                 None => Refusal::Later(self.space.clone()),

@@ -92,6 +92,10 @@ impl DiskStore {
         ));
         let writer = Writer::new(shared.clone(), active, seed, tail.offset, relaxed);
         let upkeep = Upkeep::new(shared.clone());
+        #[cfg(not(test))]
+        let manual_upkeep = false;
+        #[cfg(test)]
+        let manual_upkeep = builder.manual_upkeep;
 
         // Built first, so that a thread that can't be started ends those that were.
         let store = Self {
@@ -102,7 +106,9 @@ impl DiskStore {
             })),
         };
         store.spawn("onlyonce-log", move |_| writer.run())?;
-        store.spawn("onlyonce-upkeep", move |_| upkeep.run())?;
+        if !manual_upkeep {
+            store.spawn("onlyonce-upkeep", move |_| upkeep.run())?;
+        }
         for _ in 0..readers::THREADS {
             store.spawn("onlyonce-read", |shared| shared.readers.work())?;
         }

@@ -159,7 +159,9 @@ impl Upkeep {
 
     fn declare_full(&self, reason: Arc<str>) {
         tracing::warn!(folder = %self.shared.folder, %reason, "no room for new records");
-        self.shared.step(|state| state.spare_refused(reason)).fire(true);
+        self.shared
+            .step(|state| state.spare_refused(reason))
+            .fire(true);
     }
 
     fn drop_old(&mut self) {
@@ -168,7 +170,10 @@ impl Upkeep {
 
     /// Drops the oldest segment if that is worth what it costs.
     fn drop_oldest(&mut self) -> Result<(), Pause> {
-        let Some(oldest) = self.shared.step(|state| worth_dropping(state, self.short, self.unreadable)) else {
+        let Some(oldest) = self
+            .shared
+            .step(|state| worth_dropping(state, self.short, self.unreadable))
+        else {
             return Err(Pause::Later);
         };
         if self.cursor.segment != oldest {
@@ -182,7 +187,11 @@ impl Upkeep {
             state.check()?;
             // All that lived there has been moved, or has been superseded meanwhile.
             let live = state.index.segments().get(&oldest);
-            debug_assert_eq!(live.map(|account| account.live), Some(0), "nothing is left behind");
+            debug_assert_eq!(
+                live.map(|account| account.live),
+                Some(0),
+                "nothing is left behind"
+            );
             if live.is_none_or(|account| account.live > 0) {
                 return Ok(None);
             }
@@ -190,7 +199,7 @@ impl Upkeep {
             state.oldest = oldest + 1;
             Ok(Some(state.forming()))
         });
-        let Some(forming) = forming.map_err(pause)? else {
+        let Some(forming) = forming.map_err(|refusal| pause(&refusal))? else {
             return Err(Pause::Later);
         };
         if !forming.wait_blocking() {
@@ -219,7 +228,11 @@ impl Upkeep {
     fn copy_forward(&mut self, oldest: u32) -> Result<(), Pause> {
         let Some((end, live, seed)) = self.shared.step(|state| {
             let account = state.index.segments().get(&oldest)?;
-            Some((account.end, account.live, segment::seed(&state.store, oldest)))
+            Some((
+                account.end,
+                account.live,
+                segment::seed(&state.store, oldest),
+            ))
         }) else {
             return Err(Pause::Later);
         };
@@ -266,7 +279,7 @@ impl Upkeep {
                     state.copy(id, meta, body)?;
                     Ok(Some(state.forming()))
                 });
-                if let Some(event) = copied.map_err(pause)? {
+                if let Some(event) = copied.map_err(|refusal| pause(&refusal))? {
                     pending.add(event, frame.header.size());
                 }
             }
@@ -314,7 +327,7 @@ impl Pending {
     }
 }
 
-fn pause(refusal: Refusal) -> Pause {
+fn pause(refusal: &Refusal) -> Pause {
     match refusal {
         Refusal::Later(_) | Refusal::Full(_) | Refusal::TooLong(_) => Pause::Later,
         Refusal::Poisoned(_) | Refusal::Closed => Pause::Stop,

@@ -31,6 +31,8 @@ pub(crate) enum Kind {
     Reserve = 4,
     /// The store was closed in good order: all before this was acknowledged.
     Close = 5,
+    /// Stands behind the end of a segment: the next one has been begun.
+    Sealed = 6,
 }
 
 impl Kind {
@@ -41,6 +43,7 @@ impl Kind {
             3 => Self::Drop,
             4 => Self::Reserve,
             5 => Self::Close,
+            6 => Self::Sealed,
             _ => return None,
         })
     }

@@ -34,7 +34,9 @@ pub(crate) struct Frame<'a> {
 pub(crate) enum ScanError {
     Io(io::Error),
     /// There is no whole frame here.
-    Broken { offset: u32 },
+    Broken {
+        offset: u32,
+    },
 }
 
 impl<'a> Frames<'a> {
@@ -90,9 +92,7 @@ impl<'a> Frames<'a> {
         if self.buffer.len() >= start + length {
             return Ok(start);
         }
-        let want = length
-            .max(CHUNK)
-            .min((self.end - self.offset) as usize);
+        let want = length.max(CHUNK).min((self.end - self.offset) as usize);
         self.buffer.clear();
         self.buffer.resize(want, 0);
         self.buffer_start = self.offset;
@@ -135,9 +135,9 @@ pub(crate) fn judge_tail(
     let Some(last) = bytes.iter().rposition(|byte| *byte != 0) else {
         return Ok(Tail::Clean);
     };
-    let later = (ALIGN..=last).step_by(ALIGN).any(|at| {
-        Header::decode(&bytes[at..], seed).is_some_and(|header| header.group > offset)
-    });
+    let later = (ALIGN..=last)
+        .step_by(ALIGN)
+        .any(|at| Header::decode(&bytes[at..], seed).is_some_and(|header| header.group > offset));
     if later || !misses_a_sector(&bytes, offset as usize, seed) {
         return Ok(Tail::Damaged);
     }

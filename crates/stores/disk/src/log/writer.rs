@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onlyonce_core::{Clock, SystemClock, Timestamp};
+use onlyonce_core::{Clock, RecordId, SystemClock, Timestamp};
 
 use crate::disk::DiskFile;
 use crate::shared::Shared;
@@ -212,13 +212,44 @@ impl Writer {
     }
 
     fn begin(&mut self, header: &SegmentHeader) -> Result<(), Stop> {
-        self.file = self.with_room("beginning a segment", |writer| {
+        let next = self.with_room("beginning a segment", |writer| {
             segment::begin(&*writer.shared.disk, header)
         })?;
+        self.seal(header);
+        self.file = next;
         self.seed = header.seed();
         self.synced = segment::DATA_START;
         self.written = segment::DATA_START;
         Ok(())
+    }
+
+    /// Says behind the segment's end that another follows, so that its loss is noticed. Nothing
+    /// else hangs on it: it is not flushed, and left out where it does not fit.
+    fn seal(&mut self, next: &SegmentHeader) {
+        let capacity = {
+            let state = self.shared.lock();
+            let segments = state.index.segments();
+            segments
+                .get(&(next.number - 1))
+                .map(|account| account.capacity)
+        };
+        if capacity.is_some_and(|capacity| (capacity - self.written) as usize >= frame::HEADER) {
+            let header = Header {
+                kind: Kind::Sealed,
+                seq: next.first_seq,
+                time: Timestamp::from_millis(next.time),
+                fence: next.fence,
+                id: RecordId::from_bytes([0; 32]),
+                group: self.written,
+                meta_crc: 0,
+                body_crc: 0,
+                body_len: 0,
+                meta_len: 0,
+            };
+            let mut bytes = Vec::with_capacity(frame::HEADER);
+            header.encode(self.seed, &mut bytes);
+            let _ = self.file.write_full(&bytes, self.written.into());
+        }
     }
 
     /// Says in the log that it ends here in good order.

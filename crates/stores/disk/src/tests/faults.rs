@@ -1,0 +1,214 @@
+//! A disk that fails.
+
+use std::io;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use onlyonce_core::StoreErrorKind;
+
+use super::*;
+use crate::disk::sim::{Call, Crash, Fault, Image};
+
+/// Claims and completes keys until something fails; says what was acknowledged, and the error.
+async fn work(store: &DiskStore) -> (Vec<usize>, Vec<usize>, Option<StoreError>) {
+    let (mut claimed, mut completed) = (Vec::new(), Vec::new());
+    for key in 0..12 {
+        let lease = match with_upkeep(store, store.claim(&attempt(key))).await {
+            Ok(Claim::Won(lease)) => lease,
+            Ok(Claim::Held(record)) => panic!("nobody else claims {key}: {record:?}"),
+            Err(error) => return (claimed, completed, Some(error)),
+        };
+        claimed.push(key);
+        let done = kept(vec![7; 800]);
+        match with_upkeep(store, store.complete(&lease, &done, KEEP)).await {
+            Ok(fenced) => assert_eq!(fenced, Fenced::Applied),
+            Err(error) => return (claimed, completed, Some(error)),
+        }
+        completed.push(key);
+    }
+    (claimed, completed, None)
+}
+
+fn fail_at(disk: &SimDisk, number: usize, call: Call, fault: Fault) -> Arc<AtomicBool> {
+    let (seen, failed) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(false)));
+    let told = Arc::clone(&failed);
+    disk.interfere(move |asked, name| {
+        let log = name.ends_with(".log");
+        if asked == call && log && seen.fetch_add(1, Ordering::Relaxed) == number {
+            failed.store(true, Ordering::Relaxed);
+            return Some(fault);
+        }
+        None
+    });
+    told
+}
+
+fn find(image: Image, clock: &Arc<ManualClock>, claimed: &[usize], completed: &[usize]) {
+    let store = open(&SimDisk::new(image), clock).unwrap();
+    block_on(async {
+        for key in claimed {
+            assert!(show(&store, *key).await.is_some(), "{key} was acknowledged");
+        }
+        for key in completed {
+            let record = show(&store, *key).await.unwrap();
+            assert!(matches!(record.state, State::Completed { .. }));
+        }
+    });
+}
+
+/// The disk fails once, at each call of this kind in turn. The store stops, and stays stopped;
+/// what it acknowledged is there when it is opened again.
+fn poisoned_at_each(call: Call, fault: Fault) {
+    for number in 0.. {
+        let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+        let store = open(&disk, &clock).unwrap();
+        let failed = fail_at(&disk, number, call, fault);
+        let (claimed, completed, error) = block_on(work(&store));
+        if !failed.load(Ordering::Relaxed) {
+            assert!(error.is_none() && number > 10, "{error:?}");
+            return;
+        }
+        let sealing = error.is_none();
+        if !sealing {
+            assert_eq!(error.unwrap().kind(), StoreErrorKind::Poisoned);
+            assert!(store.stats().poisoned);
+            // No retry on dirty pages: nothing is written any more, and nothing answered.
+            let length = disk.trace().len();
+            block_on(async {
+                let error = store.claim(&attempt(0)).await.unwrap_err();
+                assert_eq!(error.kind(), StoreErrorKind::Poisoned);
+                assert!(store.show(&id(0)).await.is_err());
+                assert!(store.watch(&id(0)).await.is_err());
+            });
+            assert_eq!(store.close().unwrap_err().kind(), StoreErrorKind::Poisoned);
+            assert_eq!(disk.trace().len(), length);
+        }
+        drop(store);
+        let crash = Crash::at_end_of(&disk.base(), &disk.trace());
+        find(crash.image(|_| false), &clock, &claimed, &completed);
+        find(crash.image(|_| true), &clock, &claimed, &completed);
+        find(crash.image(|doubt| doubt % 2 == 0), &clock, &claimed, &completed);
+        // The process alone was started again: the system still holds what it did not flush.
+        find(disk.live(), &clock, &claimed, &completed);
+    }
+}
+
+#[test]
+fn hazard_46_a_failed_flush_poisons_the_store() {
+    poisoned_at_each(Call::Sync, Fault::Fail(io::ErrorKind::Other));
+    poisoned_at_each(Call::Sync, Fault::Fail(io::ErrorKind::StorageFull));
+}
+
+#[test]
+fn hazard_46_a_failed_write_poisons_the_store() {
+    poisoned_at_each(Call::Write, Fault::Fail(io::ErrorKind::Other));
+}
+
+#[test]
+fn hazard_46_what_a_failed_flush_left_in_memory_is_flushed_before_it_is_shown() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let store = open(&disk, &clock).unwrap();
+    fail_at(&disk, 0, Call::Sync, Fault::Fail(io::ErrorKind::Other));
+    block_on(async { store.claim(&attempt(1)).await.unwrap_err() });
+    drop(store);
+    disk.behave();
+    // Opened on the system's memory: the claim may be shown only if it survives from now on.
+    let store = open(&disk, &clock).unwrap();
+    let shown = block_on(show(&store, 1)).is_some();
+    let crash = Crash::at_end_of(&disk.base(), &disk.trace());
+    drop(store);
+    let store = open(&SimDisk::new(crash.image(|_| false)), &clock).unwrap();
+    assert_eq!(block_on(show(&store, 1)).is_some(), shown);
+    assert!(shown, "it was read back");
+}
+
+#[test]
+fn short_writes_are_carried_on() {
+    for length in [1, 7, 512, 600] {
+        let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+        let store = open(&disk, &clock).unwrap();
+        disk.interfere(move |call, _| (call == Call::Write).then_some(Fault::Short(length)));
+        let (claimed, completed, error) = block_on(work(&store));
+        assert!(error.is_none());
+        drop(store);
+        disk.behave();
+        find(disk.live(), &clock, &claimed, &completed);
+    }
+}
+
+/// A disk on which even preallocated room is not sure, at each write in turn.
+#[test]
+fn hazard_46_a_full_disk_in_mid_write_loses_nothing_and_is_waited_out() {
+    for number in 0..6 {
+        let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+        let store = Arc::new(open(&disk, &clock).unwrap());
+        let (seen, full) = (AtomicUsize::new(0), Arc::new(AtomicBool::new(true)));
+        let still = Arc::clone(&full);
+        disk.interfere(move |call, name| {
+            let due = call == Call::Write
+                && name.ends_with(".log")
+                && seen.fetch_add(1, Ordering::Relaxed) >= number
+                && still.load(Ordering::Relaxed);
+            due.then_some(Fault::Fail(io::ErrorKind::StorageFull))
+        });
+        block_on(async {
+            let working = {
+                let store = Arc::clone(&store);
+                async move { work(&store).await }
+            };
+            let watching = {
+                let store = Arc::clone(&store);
+                async move {
+                    while !store.stats().full {
+                        tokio::task::yield_now().await;
+                    }
+                    // New claims are refused at once; nobody waits for room that may not come.
+                    let error = store.claim(&attempt(77)).await.unwrap_err();
+                    assert_eq!(error.kind(), StoreErrorKind::Full);
+                    full.store(false, Ordering::Relaxed);
+                }
+            };
+            let ((claimed, completed, error), ()) = tokio::join!(working, watching);
+            // What was being written has landed; the claims begun meanwhile were refused.
+            if let Some(error) = error {
+                assert_eq!(error.kind(), StoreErrorKind::Full);
+            }
+            find(disk.live(), &clock, &claimed, &completed);
+            with_upkeep(&store, win(&store, 78)).await;
+        });
+    }
+}
+
+#[test]
+fn hazard_46_a_full_disk_refuses_new_claims_and_lands_what_is_under_way() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let store = open(&disk, &clock).unwrap();
+    disk.interfere(|call, name| {
+        let growing = name.ends_with(".spare") && matches!(call, Call::Create | Call::Write);
+        growing.then_some(Fault::Fail(io::ErrorKind::StorageFull))
+    });
+    block_on(async {
+        let mut leases = Vec::new();
+        let error = loop {
+            let claim = store.claim(&attempt(leases.len()));
+            match with_upkeep(&store, claim).await {
+                Ok(Claim::Won(lease)) => leases.push(lease),
+                Ok(Claim::Held(_)) => panic!("each key is new"),
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), StoreErrorKind::Full);
+        assert!(error.to_string().contains("make room"), "{error}");
+        assert!(store.stats().full && leases.len() > 3);
+        for (key, lease) in leases.iter().enumerate() {
+            finish(&store, lease, vec![1; 100], KEEP).await;
+            assert!(show(&store, key).await.is_some());
+        }
+        // A replay takes no room.
+        assert!(matches!(store.claim(&attempt(0)).await.unwrap(), Claim::Held(_)));
+        // There is room again: found out by the upkeep, by itself.
+        disk.behave();
+        upkeep(&store);
+        assert!(!store.stats().full);
+        with_upkeep(&store, win(&store, 500)).await;
+    });
+}

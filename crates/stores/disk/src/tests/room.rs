@@ -1,0 +1,317 @@
+//! Room on the disk and in memory, time, and what things cost.
+
+use onlyonce_core::{Clock as _, StoreErrorKind};
+
+use super::*;
+use crate::Durability;
+use crate::disk::sim::{Call, Image};
+
+fn fresh() -> (SimDisk, Arc<ManualClock>, DiskStore) {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let store = open(&disk, &clock).unwrap();
+    (disk, clock, store)
+}
+
+async fn pair(store: &DiskStore, key: usize, length: usize, keep: Duration) {
+    let lease = with_upkeep(store, win(store, key)).await;
+    with_upkeep(store, finish(store, &lease, vec![3; length], keep)).await;
+}
+
+#[test]
+fn one_request_alone_costs_exactly_two_flushes() {
+    let (disk, _, store) = fresh();
+    block_on(async {
+        for key in 0..3 {
+            let before = (store.stats(), disk.trace().len());
+            let lease = win(&store, key).await;
+            assert_eq!(store.stats().flushes, before.0.flushes + 1);
+            finish(&store, &lease, vec![1; 50], KEEP).await;
+            let after = store.stats();
+            assert_eq!(after.flushes, before.0.flushes + 2);
+            assert_eq!(after.batches, before.0.batches + 2);
+            // Two writes and two flushes, and nothing else at all.
+            assert_eq!(disk.trace().len(), before.1 + 4);
+            // Nor does a replay, a refusal or a second completion write anything.
+            assert!(matches!(store.claim(&attempt(key)).await.unwrap(), Claim::Held(_)));
+            finish(&store, &lease, vec![2; 50], KEEP).await;
+            assert_eq!(disk.trace().len(), before.1 + 4);
+        }
+    });
+}
+
+#[test]
+fn requests_that_arrive_together_share_a_flush() {
+    let (disk, _, store) = fresh();
+    let store = Arc::new(store);
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    block_on(async {
+        // The disk takes its time over the first one's flush; meanwhile sixteen others come.
+        disk.interfere(move |call, _| {
+            if call == Call::Sync {
+                let _ = held.lock().unwrap().recv();
+            }
+            None
+        });
+        let before = store.stats();
+        let claim = |key| {
+            let store = Arc::clone(&store);
+            async move { win(&store, key).await }
+        };
+        let mut tasks = vec![tokio::spawn(claim(0))];
+        // Until the writer has taken it.
+        while store.shared.lock().queue.is_empty() && store.stats().records == 0 {
+            tokio::task::yield_now().await;
+        }
+        while !store.shared.lock().queue.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        tasks.extend((1..17).map(|key| tokio::spawn(claim(key))));
+        while store.stats().records < 17 {
+            tokio::task::yield_now().await;
+        }
+        drop(hold);
+        for task in tasks {
+            task.await.unwrap();
+        }
+        assert_eq!(store.stats().flushes, before.flushes + 2);
+    });
+}
+
+#[test]
+fn nothing_is_shown_before_it_is_durable() {
+    let (disk, _, store) = fresh();
+    let store = Arc::new(store);
+    block_on(async {
+        let lease = win(&store, 1).await;
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        disk.interfere(move |call, _| {
+            if call == Call::Sync {
+                let _ = held.lock().unwrap().recv();
+            }
+            None
+        });
+        let completing = {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { finish(&store, &lease, vec![1; 50], KEEP).await })
+        };
+        while store.shared.lock().index.in_progress() > 0 {
+            tokio::task::yield_now().await;
+        }
+        // The completion is decided, and not durable: nobody may learn of it.
+        let replay = {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { show(&store, 1).await })
+        };
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        assert!(!replay.is_finished() && !completing.is_finished());
+        drop(hold);
+        completing.await.unwrap();
+        assert!(replay.await.unwrap().is_some());
+    });
+}
+
+#[test]
+fn a_store_at_its_limit_refuses_claims_until_records_expire() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let limit = u64::from(SEGMENT) * 5;
+    let store = open_with(&disk, &builder(&clock).max_bytes(limit)).unwrap();
+    block_on(async {
+        let open = with_upkeep(&store, win(&store, 9999)).await;
+        let mut key = 0;
+        let error = loop {
+            match with_upkeep(&store, store.claim(&attempt(key))).await {
+                Ok(Claim::Won(lease)) => {
+                    with_upkeep(&store, finish(&store, &lease, vec![3; 700], KEEP)).await;
+                }
+                Ok(Claim::Held(_)) => panic!("each key is new"),
+                Err(error) => break error,
+            }
+            key += 1;
+        };
+        assert_eq!(error.kind(), StoreErrorKind::Full);
+        assert!(error.to_string().contains("limit"), "{error}");
+        assert!(store.stats().allocated_bytes <= limit);
+        assert!(key > 20, "{key}");
+        // Live records are never evicted.
+        for key in 0..key {
+            assert!(show(&store, key).await.is_some(), "{key}");
+        }
+        finish(&store, &open, vec![1; 700], KEEP * 50).await;
+        clock.advance(KEEP);
+        upkeep(&store);
+        for key in 1000..1010 {
+            pair(&store, key, 700, KEEP).await;
+        }
+        assert!(show(&store, 9999).await.is_some());
+        assert!(store.stats().allocated_bytes <= limit);
+    });
+    let _ = disk;
+}
+
+#[test]
+fn hazard_38_expired_records_give_back_memory_and_disk() {
+    let (disk, clock, store) = fresh();
+    block_on(async {
+        // One that lives long, in the very first segment.
+        pair(&store, 5000, 100, KEEP * 1000).await;
+        for round in 0..10 {
+            for key in 0..20 {
+                pair(&store, round * 20 + key, 500, KEEP).await;
+            }
+            clock.advance(KEEP);
+            upkeep(&store);
+            upkeep(&store);
+            let stats = store.stats();
+            assert_eq!(stats.records, 1);
+            let most = u64::from(SEGMENT) * 4;
+            assert!(stats.allocated_bytes <= most, "round {round}: {stats:?}");
+        }
+        assert!(show(&store, 5000).await.is_some());
+    });
+    let logs = disk.live().into_keys().filter(|name| name.ends_with(".log"));
+    assert!(logs.count() <= 3);
+}
+
+#[test]
+fn hazard_11_fences_go_on_when_all_that_carried_them_is_gone() {
+    for durability in [
+        Durability::Record,
+        Durability::Relaxed {
+            every: Duration::from_secs(60),
+        },
+    ] {
+        let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+        let builder = builder(&clock).durability(durability);
+        let store = open_with(&disk, &builder).unwrap();
+        let highest = block_on(async {
+            for key in 0..40 {
+                pair(&store, key, 500, KEEP).await;
+            }
+            let highest = with_upkeep(&store, win(&store, 40)).await;
+            let _ = store.release(&highest).await.unwrap();
+            clock.advance(KEEP);
+            upkeep(&store);
+            highest.fence
+        });
+        assert_eq!(store.stats().records, 0);
+        drop(store);
+        let store = open_with(&SimDisk::new(disk.live()), &builder).unwrap();
+        let next = block_on(with_upkeep(&store, win(&store, 1)));
+        assert!(next.fence > highest);
+    }
+}
+
+#[test]
+fn hazard_11_relaxed_durability_loses_claims_and_never_a_fence() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let every = Duration::from_secs(60);
+    let builder = builder(&clock).durability(Durability::Relaxed { every });
+    let store = open_with(&disk, &builder).unwrap();
+    let told = block_on(async {
+        win(&store, 0).await;
+        win(&store, 1).await
+    });
+    let crash = crate::disk::sim::Crash::at_end_of(&disk.base(), &disk.trace());
+    drop(store);
+    let store = open_with(&SimDisk::new(crash.image(|_| false)), &builder).unwrap();
+    block_on(async {
+        assert!(show(&store, 1).await.is_none(), "it was not flushed");
+        assert!(win(&store, 2).await.fence > told.fence);
+    });
+}
+
+/// A clock that was set back between two runs makes nothing last longer than it did.
+#[test]
+fn hazard_13_a_clock_set_back_between_runs_lengthens_nothing() {
+    let (disk, clock, store) = fresh();
+    clock.advance(Duration::from_secs(1_000_000));
+    block_on(async {
+        win(&store, 1).await;
+        clock.advance(Duration::from_secs(4));
+        pair(&store, 2, 10, KEEP).await;
+    });
+    drop(store);
+    let early = Arc::new(ManualClock::new());
+    assert!(early.now() < clock.now());
+    let store = open(&SimDisk::new(disk.live()), &early).unwrap();
+    block_on(async {
+        let record = show(&store, 1).await.unwrap();
+        let State::InProgress { lease_left } = record.state else {
+            panic!("{record:?}");
+        };
+        assert_eq!(lease_left, Duration::from_secs(6));
+        assert_eq!(show(&store, 2).await.unwrap().expires_in, KEEP);
+        early.advance(KEEP);
+        assert!(show(&store, 2).await.is_none());
+    });
+}
+
+/// After a crash nobody takes over before the lease has run out that was last promised.
+#[test]
+fn a_renewed_lease_outlives_a_crash() {
+    let (disk, clock, store) = fresh();
+    block_on(async {
+        let lease = win(&store, 1).await;
+        clock.advance(LEASE / 2);
+        let renewal = onlyonce_core::Renewal {
+            extend: LEASE,
+            fingerprint: None,
+        };
+        assert_eq!(store.renew(&lease, &renewal).await.unwrap(), Fenced::Applied);
+    });
+    let crash = crate::disk::sim::Crash::at_end_of(&disk.base(), &disk.trace());
+    drop(store);
+    let store = open(&SimDisk::new(crash.image(|_| false)), &clock).unwrap();
+    let retry = Attempt {
+        on_unknown: OnUnknown::Retry,
+        ..attempt(1)
+    };
+    block_on(async {
+        clock.advance(LEASE - Duration::from_millis(1));
+        assert!(matches!(store.claim(&retry).await.unwrap(), Claim::Held(_)));
+        clock.advance(Duration::from_millis(1));
+        let Claim::Won(lease) = store.claim(&retry).await.unwrap() else {
+            panic!("the lease has run out");
+        };
+        assert_eq!(lease.attempt, 2);
+    });
+}
+
+#[test]
+fn a_record_longer_than_a_segment_gets_one_of_its_own() {
+    let (disk, clock, store) = fresh();
+    block_on(async {
+        for (key, length) in [(1, 100_000), (2, 10), (3, 20_000)] {
+            pair(&store, key, length, KEEP).await;
+        }
+    });
+    drop(store);
+    let store = open(&disk, &clock).unwrap();
+    block_on(async {
+        for (key, length) in [(1, 100_000), (2, 10), (3, 20_000)] {
+            let record = show(&store, key).await.unwrap();
+            let State::Completed { kept: Some(kept), .. } = record.state else {
+                panic!("{key} is completed");
+            };
+            assert_eq!(kept, vec![3; length]);
+        }
+    });
+}
+
+#[test]
+fn a_closed_store_says_so_and_its_folder_can_be_opened_again() {
+    let (disk, clock, store) = fresh();
+    let second = open(&disk, &clock).unwrap_err();
+    assert_eq!(second.kind(), StoreErrorKind::Misconfigured);
+    assert!(second.to_string().contains("is open in another process"), "{second}");
+    store.close().unwrap();
+    store.close().unwrap();
+    let error = block_on(store.claim(&attempt(1))).unwrap_err();
+    assert_eq!(error.kind(), StoreErrorKind::Unavailable);
+    let again = open(&disk, &clock).unwrap();
+    block_on(win(&again, 1));
+}

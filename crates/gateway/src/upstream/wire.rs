@@ -130,3 +130,32 @@ impl AsyncWrite for WireIo {
         )
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// Both ends of a connection; the far one is outside of the runtime.
+    async fn pair() -> (Wire, std::net::TcpStream) {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let far = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (near, _) = listener.accept().await.unwrap();
+        (Wire::new(near), far)
+    }
+
+    #[tokio::test]
+    async fn an_end_is_seen_before_the_runtime_hears_of_it() {
+        // No await between the far side's act and the question: the runtime can't have heard.
+        let (wire, far) = pair().await;
+        assert!(wire.is_quiet());
+        drop(far);
+        assert!(!wire.is_quiet());
+
+        let (wire, mut far) = pair().await;
+        far.write_all(b"HTTP/1.1 408 Request Timeout\r\n\r\n")
+            .unwrap();
+        assert!(!wire.is_quiet());
+    }
+}

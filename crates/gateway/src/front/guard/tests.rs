@@ -169,6 +169,7 @@ fn hazard_51_chunks_are_read_strictly() {
         ("00000000000000005\r\nhello", V::ChunkSize),
         ("5\r\nhello!\r\n0\r\n\r\n", V::ChunkEnd),
         ("5\r\nhello0\r\n\r\n", V::ChunkEnd),
+        ("0\n\r\n", V::BareLf),
         ("0\r\n\n", V::BareLf),
         ("0\r\nX: y\n\r\n", V::BareLf),
         ("0\r\nX : y\r\n\r\n", V::FieldName),

@@ -93,25 +93,34 @@ impl Future for Watch {
             .slots
             .get_mut(&self.id)
             .and_then(|slots| slots.iter_mut().find(|slot| slot.number == self.number));
-        match slot {
-            Some(slot) => {
-                slot.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            None => Poll::Ready(()),
-        }
+        let Some(slot) = slot else {
+            return Poll::Ready(());
+        };
+        let newer = match &slot.waker {
+            Some(waker) if waker.will_wake(cx.waker()) => return Poll::Pending,
+            _ => cx.waker().clone(),
+        };
+        let older = slot.waker.replace(newer);
+        drop(state);
+        // Dropping a waker runs foreign code too: it may drop a task, and with it another watch.
+        drop(older);
+        Poll::Pending
     }
 }
 
 impl Drop for Watch {
     fn drop(&mut self) {
         let mut state = self.watchers.lock();
-        if let Some(slots) = state.slots.get_mut(&self.id) {
-            slots.retain(|slot| slot.number != self.number);
-            if slots.is_empty() {
-                state.slots.remove(&self.id);
-            }
+        let Some(slots) = state.slots.get_mut(&self.id) else {
+            return;
+        };
+        let place = slots.iter().position(|slot| slot.number == self.number);
+        let slot = place.map(|place| slots.remove(place));
+        if slots.is_empty() {
+            state.slots.remove(&self.id);
         }
+        drop(state);
+        drop(slot);
     }
 }
 
@@ -149,6 +158,28 @@ mod tests {
         assert_eq!(poll(&mut second), Poll::Pending);
         watchers.notify(&id);
         assert_eq!(poll(&mut second), Poll::Ready(()));
+    }
+
+    /// A waker that owns a watch: as that of an executor which drops a task with its last waker.
+    struct Owner(#[expect(dead_code, reason = "held to be dropped")] Mutex<Changes>);
+
+    impl std::task::Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    #[test]
+    fn a_waker_that_owns_a_watch_can_be_dropped() {
+        let (watchers, id) = (Watchers::new(), RecordId::from_bytes([1; 32]));
+        let owner = || Waker::from(Arc::new(Owner(Mutex::new(watchers.watch(&id)))));
+        let mut watch = watchers.watch(&id);
+        for waker in [owner(), owner()] {
+            // The second replaces the first, whose last handle this is.
+            let polled = Pin::new(&mut watch).poll(&mut Context::from_waker(&waker));
+            assert_eq!(polled, Poll::Pending);
+        }
+        assert_eq!(watchers.len(), 2);
+        drop(watch);
+        assert!(watchers.is_empty());
     }
 
     #[test]

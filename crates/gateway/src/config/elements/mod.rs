@@ -1,0 +1,14 @@
+//! The sections of the settings, one file each.
+
+pub(super) mod address;
+pub(super) mod admin;
+pub(super) mod idempotency;
+pub(super) mod limits;
+pub(super) mod log;
+pub(super) mod proxy;
+pub(super) mod route;
+pub(super) mod secret;
+pub(super) mod store;
+pub(super) mod tls;
+pub(super) mod upstream;
+mod values;

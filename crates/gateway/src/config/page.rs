@@ -1,0 +1,147 @@
+//! `docs/settings.md`, made from the schema so that it can't fall behind.
+
+use std::fmt::Write as _;
+
+use onlyonce_core::{Policy, Profile};
+use serde_json::{Map, Value};
+
+use super::elements::idempotency::{OF_PROFILES, RawIdempotency};
+use super::elements::route::RawRoute;
+use super::scalar::name;
+use super::schema::{defaults, with_defaults};
+
+const INTRODUCTION: &str = include_str!("page.md");
+
+/// The page that explains all settings, as it stands in `docs/settings.md`.
+#[must_use]
+pub fn settings_page() -> String {
+    let schema = with_defaults();
+    let order = in_order();
+    let mut out = INTRODUCTION.to_owned();
+    out.push_str("\n## The top of the file\n");
+    let (sections, plain): (Vec<_>, Vec<_>) = properties(&schema, &order)
+        .into_iter()
+        .partition(|(name, entry)| entry.contains_key("properties") || *name == "route");
+    table(&mut out, plain);
+    for (section, entry) in sections {
+        let brackets = match section {
+            "route" => "[[route]]".to_owned(),
+            section => format!("[{section}]"),
+        };
+        let _ = write!(out, "\n## `{brackets}`\n\n{}\n", text(entry, "description"));
+        let item = entry.get("items").and_then(Value::as_object);
+        let order = match order.get(section) {
+            Some(toml::Value::Table(keys)) => keys.clone(),
+            Some(toml::Value::Array(items)) => items
+                .first()
+                .and_then(|item| item.as_table().cloned())
+                .unwrap_or_default(),
+            _ => toml::Table::new(),
+        };
+        table(&mut out, properties(item.unwrap_or(entry), &order));
+        if section == "idempotency" {
+            profiles(&mut out);
+        }
+    }
+    out
+}
+
+/// Everything that can be set, in the order in which it is best read. JSON's maps have none.
+fn in_order() -> toml::Table {
+    let mut raw = defaults();
+    raw.route = vec![RawRoute::example()];
+    toml::Table::try_from(raw).unwrap_or_default()
+}
+
+fn table(out: &mut String, keys: Vec<(&str, &Map<String, Value>)>) {
+    out.push_str("\n| setting | takes | default | meaning |\n|---|---|---|---|\n");
+    for (key, entry) in keys {
+        let default = entry.get("default").map_or("-".to_owned(), written);
+        let takes = match text(entry, "title") {
+            "" => plain_kind(entry),
+            title => title.to_owned(),
+        };
+        let _ = writeln!(
+            out,
+            "| `{key}` | {} | {} | {} |",
+            cell(&takes),
+            cell(&default),
+            cell(text(entry, "description"))
+        );
+    }
+}
+
+/// The settings in which profiles differ, side by side.
+fn profiles(out: &mut String) {
+    out.push_str("\n### Profiles\n\nA setting that is named wins over its profile's.\n\n|");
+    for profile in Profile::ALL {
+        let _ = write!(out, " | `{}`", name(profile));
+    }
+    out.push_str(" |\n|---");
+    out.push_str(&"|---".repeat(Profile::ALL.len()));
+    out.push_str("|\n");
+    let columns = Profile::ALL.map(|profile| {
+        let raw = RawIdempotency::of_policy(&Policy::new(profile));
+        serde_json::to_value(raw).unwrap_or_default()
+    });
+    for key in OF_PROFILES {
+        let _ = write!(out, "| `{key}`");
+        for column in &columns {
+            let value = column.get(*key).map_or_else(String::new, written);
+            let _ = write!(out, " | {}", cell(&value));
+        }
+        out.push_str(" |\n");
+    }
+}
+
+/// The settings of a section, in `order`; those without a default come last.
+fn properties<'s>(
+    schema: &'s Map<String, Value>,
+    order: &toml::Table,
+) -> Vec<(&'s str, &'s Map<String, Value>)> {
+    let position = |name: &str| {
+        let position = order.keys().position(|key| key == name);
+        position.unwrap_or(order.len())
+    };
+    let mut all: Vec<_> = schema
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, entry)| Some((name.as_str(), entry.as_object()?)))
+        .collect();
+    all.sort_by_key(|(name, _)| position(name));
+    all
+}
+
+fn text<'s>(entry: &'s Map<String, Value>, word: &str) -> &'s str {
+    entry.get(word).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// What a setting without a title takes.
+fn plain_kind(entry: &Map<String, Value>) -> String {
+    match text(entry, "type") {
+        "boolean" => "`true` or `false`".to_owned(),
+        "integer" => "number".to_owned(),
+        "array" => {
+            let item = entry.get("items").and_then(Value::as_object);
+            format!(
+                "list of {}s",
+                item.map_or("value", |item| text(item, "title"))
+            )
+        }
+        other => other.to_owned(),
+    }
+}
+
+/// A value as settings write it.
+fn written(value: &Value) -> String {
+    match toml::Value::try_from(value) {
+        Ok(value) => format!("`{value}`"),
+        Err(_) => String::new(),
+    }
+}
+
+fn cell(text: &str) -> String {
+    text.replace('|', "\\|")
+}

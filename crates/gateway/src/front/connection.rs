@@ -13,6 +13,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use onlyonce_core::BoxError;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tower_service::Service;
 
@@ -27,8 +28,12 @@ use super::{Front, FrontOptions};
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-pub(super) async fn serve<S, B>(front: &Front, stream: TcpStream, service: S)
-where
+pub(super) async fn serve<S, B>(
+    front: &Front,
+    stream: TcpStream,
+    place: OwnedSemaphorePermit,
+    service: S,
+) where
     S: Service<Request<FrontBody>, Response = Response<B>> + Clone + Send + 'static,
     S::Future: Send,
     S::Error: Into<BoxError>,
@@ -50,7 +55,7 @@ where
     let service = FrontService {
         inner: service,
         peer,
-        hold: Hold::new(front.tracker.clone(), front.kill.clone()),
+        hold: Hold::new(front.tracker.clone(), front.kill.clone(), place),
         state: Arc::clone(&state),
         options: Arc::clone(&front.options),
     };

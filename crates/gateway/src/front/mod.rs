@@ -29,7 +29,7 @@ use http::{Request, Response};
 use http_body::Body;
 use onlyonce_core::BoxError;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service;
@@ -39,6 +39,7 @@ use crate::tls::TlsAcceptor;
 pub use body::{BodyReadError, FrontBody};
 pub use guard::{FrameLimits, Framer, Step, Violation};
 pub use options::FrontOptions;
+pub(crate) use options::LONGEST;
 pub use service::{Held, Hold, Peer};
 
 /// How a shutdown went.
@@ -79,6 +80,7 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<BoxError>,
 {
+    let options = options.within_bounds();
     let front = Arc::new(Front {
         tls,
         handshakes: Semaphore::new(options.max_handshakes),
@@ -105,11 +107,10 @@ where
         match accepted {
             Ok((stream, _)) => {
                 backoff = Backoff::default();
-                let connection = Arc::clone(&front).connection(stream, service.clone());
-                front.tracker.spawn(async move {
-                    connection.await;
-                    drop(permit);
-                });
+                // Nobody closes the semaphore.
+                let Ok(place) = permit else { break };
+                let connection = Arc::clone(&front).connection(stream, place, service.clone());
+                front.tracker.spawn(connection);
             }
             Err(error) => {
                 let pause = backoff.next(&error);
@@ -140,8 +141,12 @@ struct Front {
 }
 
 impl Front {
-    async fn connection<S, B>(self: Arc<Self>, stream: TcpStream, service: S)
-    where
+    async fn connection<S, B>(
+        self: Arc<Self>,
+        stream: TcpStream,
+        place: OwnedSemaphorePermit,
+        service: S,
+    ) where
         S: Service<Request<FrontBody>, Response = Response<B>> + Clone + Send + 'static,
         S::Future: Send,
         S::Error: Into<BoxError>,
@@ -151,7 +156,7 @@ impl Front {
         let kill = self.kill.clone();
         tokio::select! {
             () = kill.cancelled() => {}
-            () = connection::serve(&self, stream, service) => {}
+            () = connection::serve(&self, stream, place, service) => {}
         }
     }
 

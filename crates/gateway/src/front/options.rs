@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::sync::Semaphore;
+
 use super::guard::{FrameLimits, GuardTimes};
 
 /// Limits and time-outs of the listener. Every one is finite.
@@ -40,6 +42,9 @@ pub struct FrontOptions {
 /// What [`FrontOptions::max_fields`] is capped to.
 pub(crate) const MOST_FIELDS: usize = 1000;
 
+/// Time-outs are capped to this, so that no sum of times overflows. About ten years.
+pub(crate) const LONGEST: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
 impl Default for FrontOptions {
     fn default() -> Self {
         Self {
@@ -60,6 +65,25 @@ impl Default for FrontOptions {
 }
 
 impl FrontOptions {
+    /// The same, with what would overflow or block everything brought to the nearest bound.
+    pub(crate) fn within_bounds(mut self) -> Self {
+        for time in [
+            &mut self.handshake_timeout,
+            &mut self.head_timeout,
+            &mut self.idle_timeout,
+            &mut self.body_timeout,
+            &mut self.write_timeout,
+            &mut self.drain_timeout,
+        ] {
+            *time = (*time).min(LONGEST);
+        }
+        for count in [&mut self.max_connections, &mut self.max_handshakes] {
+            *count = (*count).clamp(1, Semaphore::MAX_PERMITS);
+        }
+        self.max_head = self.max_head.max(256);
+        self
+    }
+
     pub(crate) fn frame_limits(&self) -> FrameLimits {
         FrameLimits {
             max_head: self.max_head,

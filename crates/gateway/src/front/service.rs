@@ -11,6 +11,7 @@ use http::header::{ALLOW, CONTENT_LENGTH};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -38,19 +39,31 @@ pub struct Peer {
 pub struct Hold {
     tracker: TaskTracker,
     kill: CancellationToken,
+    /// The connection's place among [`FrontOptions::max_connections`].
+    place: Arc<OwnedSemaphorePermit>,
 }
 
 impl Hold {
-    pub(crate) fn new(tracker: TaskTracker, kill: CancellationToken) -> Self {
-        Self { tracker, kill }
+    pub(crate) fn new(
+        tracker: TaskTracker,
+        kill: CancellationToken,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        let place = Arc::new(place);
+        Self {
+            tracker,
+            kill,
+            place,
+        }
     }
 
-    /// Has the shutdown wait, up to its drain time, until what is returned is dropped. To be
+    /// Keeps the connection counted among the open ones, and has the shutdown wait, up to its drain time, until what is returned is dropped. To be
     /// called before the request is answered.
     #[must_use]
     pub fn hold(&self) -> Held {
         Held {
             _token: self.tracker.token(),
+            _place: Arc::clone(&self.place),
             kill: self.kill.clone(),
         }
     }
@@ -60,6 +73,7 @@ impl Hold {
 #[derive(Debug)]
 pub struct Held {
     _token: TaskTrackerToken,
+    _place: Arc<OwnedSemaphorePermit>,
     kill: CancellationToken,
 }
 

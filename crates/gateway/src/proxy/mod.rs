@@ -24,7 +24,7 @@ use hyper::upgrade::OnUpgrade;
 use onlyonce_core::BoxError;
 use tower_service::Service;
 
-use crate::front::{Hold, Peer};
+use crate::front::{Hold, LONGEST, Peer};
 use crate::upstream::{FailureKind, ForwardError, HostRule, Sent, Upstream};
 
 pub use body::ProxyBody;
@@ -65,7 +65,8 @@ pub struct Proxy {
 impl Proxy {
     /// A proxy before `upstream`.
     #[must_use]
-    pub fn new(upstream: Upstream, options: ProxyOptions) -> Self {
+    pub fn new(upstream: Upstream, mut options: ProxyOptions) -> Self {
+        options.tunnel_idle = options.tunnel_idle.min(LONGEST);
         Self {
             upstream,
             options: Arc::new(options),

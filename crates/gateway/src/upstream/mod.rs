@@ -81,6 +81,7 @@ impl Upstream {
         addresses: impl IntoIterator<Item = Uri>,
         options: UpstreamOptions,
     ) -> Result<Self, UpstreamError> {
+        let options = options.within_bounds();
         let addresses: Vec<Uri> = addresses.into_iter().collect();
         let https = addresses
             .iter()

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::front::LONGEST;
 use crate::tls::TrustOptions;
 
 /// Time-outs, pools and health of upstreams.
@@ -49,5 +50,24 @@ impl Default for UpstreamOptions {
             max_head: 64 * 1024,
             trust: TrustOptions::default(),
         }
+    }
+}
+
+impl UpstreamOptions {
+    /// The same, with times that no sum of times overflows.
+    pub(crate) fn within_bounds(mut self) -> Self {
+        for time in [
+            &mut self.connect_timeout,
+            &mut self.head_timeout,
+            &mut self.idle_timeout,
+            &mut self.pool_idle,
+            &mut self.cool_down,
+        ] {
+            *time = (*time).min(LONGEST);
+        }
+        self.total_timeout = self.total_timeout.map(|total| total.min(LONGEST));
+        // The sweeper sleeps for it.
+        self.pool_idle = self.pool_idle.max(Duration::from_millis(1));
+        self
     }
 }

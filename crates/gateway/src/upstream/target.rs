@@ -51,8 +51,13 @@ struct Tls {
 /// The HTTP/2 connection that all requests share.
 struct Shared {
     sender: http2::SendRequest<UploadBody>,
-    _task: TaskGuard,
+    task: TaskGuard,
+    used: Instant,
 }
+
+/// An HTTP/2 connection that nobody has used for so long may have died without a word; pings go
+/// over it only while it is in use.
+const SHARED_IDLE: Duration = Duration::from_secs(30);
 
 /// A connection to send one request on.
 pub(crate) enum Ready {
@@ -162,12 +167,18 @@ impl Target {
     /// The shared HTTP/2 connection, made anew when it is gone; requests that come meanwhile wait.
     async fn shared(&self) -> Result<Ready, BoxError> {
         let mut shared = self.shared.lock().await;
-        if let Some(shared) = &*shared
+        let now = Instant::now();
+        if let Some(shared) = &mut *shared
             && !shared.sender.is_closed()
+            && now.saturating_duration_since(shared.used) < SHARED_IDLE
         {
+            shared.used = now;
             return Ok(Ready::Http2(shared.sender.clone()));
         }
-        *shared = None;
+        if let Some(mut old) = shared.take() {
+            // A long response may still be on it: it ends with its last one.
+            old.task.release();
+        }
         let tls = self.tls.as_ref().map(|tls| (&tls.any, &tls.name));
         let stream = TcpStream::connect((&*self.host, self.port)).await?;
         let (io, negotiated, wire) = wrap(stream, tls).await?;
@@ -203,7 +214,7 @@ impl Target {
             .is_some_and(|shared| !shared.sender.is_closed())
         {
             let mut made = made;
-            made._task.release();
+            made.task.release();
         } else {
             *shared = Some(made);
         }
@@ -253,7 +264,8 @@ impl Target {
         });
         Ok(Shared {
             sender,
-            _task: TaskGuard(Some(task.abort_handle())),
+            task: TaskGuard(Some(task.abort_handle())),
+            used: Instant::now(),
         })
     }
 

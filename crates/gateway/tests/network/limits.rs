@@ -364,3 +364,27 @@ async fn shutdown_cuts_what_does_not_end_in_time() {
     assert_eq!((drained.all_finished(), drained.cut), (false, 1));
     assert_eq!(read_to_end(&mut client).await, "");
 }
+
+#[tokio::test]
+async fn absurd_options_neither_overflow_nor_block() {
+    let mut options = Options::default();
+    options.front = patient_but(|options| {
+        options.max_connections = usize::MAX;
+        options.max_handshakes = 0;
+        options.head_timeout = Duration::MAX;
+        options.idle_timeout = Duration::MAX;
+        options.body_timeout = Duration::MAX;
+        options.write_timeout = Duration::MAX;
+    });
+    options.upstream.connect_timeout = Duration::MAX;
+    options.upstream.head_timeout = Duration::MAX;
+    options.upstream.idle_timeout = Duration::MAX;
+    options.upstream.total_timeout = Some(Duration::MAX);
+    options.upstream.pool_idle = Duration::MAX;
+    let upstream = RawUpstream::answering(OK).await;
+    let gateway = Gateway::before(&[upstream.addr], options).await;
+    let request = "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 3\r\n\r\nabc";
+    for _ in 0..2 {
+        assert!(gateway.send(request).await.ends_with("ok"));
+    }
+}

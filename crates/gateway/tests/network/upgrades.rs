@@ -142,3 +142,20 @@ async fn shutdown_waits_for_tunnels_and_then_cuts_them() {
         assert_eq!(gateway.stopped().await.all_finished(), ends_in_time);
     }
 }
+
+#[tokio::test]
+async fn a_tunnel_keeps_its_place_among_the_connections() {
+    let upstream = echo().await;
+    let mut options = Options::default();
+    options.front.max_connections = 1;
+    let gateway = Gateway::before(&[upstream.addr], options).await;
+    let mut client = gateway.connect().await;
+    client.write_all(OFFER.as_bytes()).await.unwrap();
+    within("101", read_head(&mut client)).await.unwrap();
+    let mut second = gateway.connect().await;
+    second.write_all(OFFER.as_bytes()).await.unwrap();
+    let early = tokio::time::timeout(Duration::from_millis(100), read_head(&mut second)).await;
+    assert!(early.is_err(), "accepted beyond the limit");
+    drop(client);
+    within("101", read_head(&mut second)).await.unwrap();
+}

@@ -77,8 +77,11 @@ fn request_line(line: &[u8]) -> Result<bool, Violation> {
     let space = memchr::memchr(b' ', rest).ok_or_else(fault)?;
     let (method, target) = (&rest[..space], &rest[space + 1..]);
     // A fragment is never sent; who drops it and who keeps it see two targets.
-    let is_target = |byte: &u8| *byte > b' ' && *byte != 0x7f && *byte != b'#';
-    if is_token(method) && !target.is_empty() && target.iter().all(is_target) {
+    let refused = |byte: u8| (byte <= b' ') | (byte == 0x7f) | (byte == b'#');
+    let bad_target = target
+        .iter()
+        .fold(target.is_empty(), |bad, byte| bad | refused(*byte));
+    if is_token(method) && !bad_target {
         Ok(http11)
     } else {
         Err(fault())
@@ -94,7 +97,11 @@ fn field_line(line: &[u8]) -> Result<(&[u8], &[u8]), Violation> {
     if !is_token(name) {
         return Err(Violation::FieldName);
     }
-    if value.iter().any(|byte| is_control(*byte)) {
+    // Without an early end the compiler does many bytes at a time.
+    if value
+        .iter()
+        .fold(false, |found, byte| found | is_control(*byte))
+    {
         return Err(Violation::ControlCharacter);
     }
     Ok((name, trim(value)))
@@ -166,7 +173,7 @@ fn trim(mut value: &[u8]) -> &[u8] {
 }
 
 fn is_control(byte: u8) -> bool {
-    (byte < b' ' && byte != b'\t') || byte == 0x7f
+    ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
 }
 
 fn is_host_byte(byte: u8) -> bool {

@@ -149,7 +149,9 @@ pub fn encode_entry(entry: &Entry) -> Bytes {
         EntryState::InProgress { lease_until, keep } => {
             out.put_u8(IN_PROGRESS);
             out.put_u64_le(lease_until.as_millis());
-            out.put_u64_le(u64::try_from(keep.as_millis()).unwrap_or(u64::MAX));
+            // Rounded up, as every deadline is: decoded, it must not fall a millisecond short.
+            let keep = keep.as_nanos().div_ceil(1_000_000);
+            out.put_u64_le(u64::try_from(keep).unwrap_or(u64::MAX));
         }
         EntryState::Unknown => out.put_u8(UNKNOWN),
         EntryState::Completed { status, kept: None } => {

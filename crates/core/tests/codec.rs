@@ -83,6 +83,28 @@ fn entry() -> impl Strategy<Value = Entry> {
         )
 }
 
+#[test]
+fn a_fraction_of_a_millisecond_rounds_up_as_deadlines_do() {
+    let entry = Entry {
+        fingerprint: None,
+        attempt: 1,
+        fence: Fence::new(1),
+        nonce: Nonce::from_bytes([1; 16]),
+        created: Timestamp::from_millis(0),
+        expires: Timestamp::from_millis(12),
+        state: EntryState::InProgress {
+            lease_until: Timestamp::from_millis(10),
+            keep: Duration::from_micros(1_001),
+        },
+        label: "".into(),
+    };
+    let decoded = decode_entry(encode_entry(&entry)).expect("it was just encoded");
+    let EntryState::InProgress { keep, .. } = decoded.state else {
+        panic!("in progress, not {:?}", decoded.state);
+    };
+    assert_eq!(keep, Duration::from_millis(2));
+}
+
 proptest! {
     #[test]
     fn hazard_25_a_response_comes_back_as_it_was(response in response()) {

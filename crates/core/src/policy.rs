@@ -221,7 +221,7 @@ impl Policy {
         if self.store_timeout < Duration::from_millis(1) {
             return fail("store_timeout", "must be at least 1 ms");
         }
-        if self.store_timeout * 3 > self.lease {
+        if self.store_timeout > self.lease / 3 {
             return fail(
                 "store_timeout",
                 "must be at most a third of `lease`, or a slow renewal loses the lease",
@@ -560,6 +560,10 @@ mod tests {
         assert_eq!(field(base().with_lifetime(Duration::ZERO)), "lifetime");
         assert_eq!(
             field(base().with_store_timeout(Duration::from_secs(4))),
+            "store_timeout"
+        );
+        assert_eq!(
+            field(base().with_store_timeout(Duration::MAX)),
             "store_timeout"
         );
         assert_eq!(

@@ -20,7 +20,8 @@ pub trait Inspect: Send + Sync + 'static {
 
     /// Settles a record whose outcome is unknown: one that is held, or whose lease has run out.
     ///
-    /// The record gets a new fence, so that a late owner changes nothing any more.
+    /// The record gets a new fence, so that a late owner changes nothing any more. It expires when
+    /// it would have.
     fn resolve<'a>(
         &'a self,
         id: &'a RecordId,
@@ -126,7 +127,8 @@ impl StateKind {
 pub struct Listed {
     /// The record's identifier.
     pub id: RecordId,
-    /// What is known of it. The kept result is left out of listings: it may be large.
+    /// What is known of it. The kept result may be large and is left out of listings: an empty
+    /// one stands for it, so that the record's state is still what it is.
     pub record: Record,
 }
 

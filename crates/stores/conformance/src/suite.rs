@@ -148,6 +148,7 @@ macro_rules! __each_check {
                 reopen records_come_back,
                 reopen what_is_gone_stays_gone,
                 reopen deadlines_are_kept,
+                exact_reopen fractions_of_a_millisecond_survive,
                 reopen hazard_11_fences_grow_across_reopening,
                 reopen owners_go_on,
                 reopen late_owners_stay_fenced_off,

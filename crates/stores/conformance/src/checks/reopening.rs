@@ -1,13 +1,15 @@
 //! Closing and opening: what was acknowledged is there again, and nothing else.
 
-use onlyonce_core::{Fenced, Lease, Resolution, Resolved};
+use std::time::Duration;
 
-use crate::Reopen;
+use onlyonce_core::{Attempt, Fenced, Lease, Resolution, Resolved};
+
 use crate::checks::fencing::assert_powerless;
 use crate::rig::{
     KEEP, LEASE, LIFETIME, Lasting, NOT_KEPT, OUTCOME_UNKNOWN, Rig, attempt, kept, new_id,
     result_of, retry_of, successor_of, ticks,
 };
+use crate::{ExactTime, Reopen};
 
 /// Records in every state come back as they were, results byte for byte.
 pub async fn records_come_back<H: Reopen>() {
@@ -86,6 +88,24 @@ pub async fn deadlines_are_kept<H: Reopen>() {
     rig.pass(LIFETIME).await;
     let rig = rig.reopen().await;
     assert_eq!(rig.win(&retry_of(&done)).await.attempt, 1);
+}
+
+/// A record is renewed as before: what it is to be kept beyond its lease is not rounded down.
+pub async fn fractions_of_a_millisecond_survive<H: ExactTime + Reopen>() {
+    let rig = Rig::<H>::new().await;
+    let bid = Attempt {
+        lease: Duration::from_millis(10),
+        keep: Duration::from_micros(1_001),
+        ..attempt::<H>(new_id())
+    };
+    let lease = rig.win(&bid).await;
+    let rig = rig.reopen().await;
+    for extend in [10, 3].map(Duration::from_millis) {
+        let renewed = rig.renew_with(&lease, extend, None).await;
+        assert_eq!(renewed, Fenced::Applied);
+        let expected = extend + Duration::from_millis(2);
+        assert_eq!(rig.record(&bid.id).await.expires_in, expected);
+    }
 }
 
 /// Hazard 11: fences never go back, not even when every record went before the store closed.

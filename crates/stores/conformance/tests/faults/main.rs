@@ -313,6 +313,8 @@ faults! {
         reopening::late_owners_stay_fenced_off;
     ReopenRestartsDeadlines:
         reopening::deadlines_are_kept;
+    ReopenDropsFractions:
+        reopening::fractions_of_a_millisecond_survive;
     ReopenForgetsNonces:
         reopening::owners_go_on;
     ReopenRefencesOwners:

@@ -781,6 +781,13 @@ impl FaultyStore {
                     entry.expires = now.plus(entry.expires.since(entry.created));
                 }
             }
+            F::ReopenDropsFractions => {
+                for entry in kept.entries.values_mut() {
+                    if let EntryState::InProgress { keep, .. } = &mut entry.state {
+                        *keep = Duration::from_millis(keep.as_millis() as u64);
+                    }
+                }
+            }
             F::ReopenForgetsNonces => {
                 for entry in kept.entries.values_mut() {
                     entry.nonce = Nonce::random();

@@ -86,7 +86,12 @@ fn poisoned_at_each(call: Call, fault: Fault) {
         let crash = Crash::at_end_of(&disk.base(), &disk.trace());
         find(crash.image(|_| false), &clock, &claimed, &completed);
         find(crash.image(|_| true), &clock, &claimed, &completed);
-        find(crash.image(|doubt| doubt % 2 == 0), &clock, &claimed, &completed);
+        find(
+            crash.image(|doubt| doubt % 2 == 0),
+            &clock,
+            &claimed,
+            &completed,
+        );
         // The process alone was started again: the system still holds what it did not flush.
         find(disk.live(), &clock, &claimed, &completed);
     }
@@ -150,7 +155,7 @@ fn hazard_46_a_full_disk_in_mid_write_loses_nothing_and_is_waited_out() {
                 && still.load(Ordering::Relaxed);
             due.then_some(Fault::Fail(io::ErrorKind::StorageFull))
         });
-        block_on(async {
+        let (claimed, completed) = block_on(async {
             let working = {
                 let store = Arc::clone(&store);
                 async move { work(&store).await }
@@ -172,9 +177,10 @@ fn hazard_46_a_full_disk_in_mid_write_loses_nothing_and_is_waited_out() {
             if let Some(error) = error {
                 assert_eq!(error.kind(), StoreErrorKind::Full);
             }
-            find(disk.live(), &clock, &claimed, &completed);
             with_upkeep(&store, win(&store, 78)).await;
+            (claimed, completed)
         });
+        find(disk.live(), &clock, &claimed, &completed);
     }
 }
 
@@ -189,8 +195,8 @@ fn hazard_46_a_full_disk_refuses_new_claims_and_lands_what_is_under_way() {
     block_on(async {
         let mut leases = Vec::new();
         let error = loop {
-            let claim = store.claim(&attempt(leases.len()));
-            match with_upkeep(&store, claim).await {
+            let attempt = attempt(leases.len());
+            match with_upkeep(&store, store.claim(&attempt)).await {
                 Ok(Claim::Won(lease)) => leases.push(lease),
                 Ok(Claim::Held(_)) => panic!("each key is new"),
                 Err(error) => break error,
@@ -204,7 +210,10 @@ fn hazard_46_a_full_disk_refuses_new_claims_and_lands_what_is_under_way() {
             assert!(show(&store, key).await.is_some());
         }
         // A replay takes no room.
-        assert!(matches!(store.claim(&attempt(0)).await.unwrap(), Claim::Held(_)));
+        assert!(matches!(
+            store.claim(&attempt(0)).await.unwrap(),
+            Claim::Held(_)
+        ));
         // There is room again: found out by the upkeep, by itself.
         disk.behave();
         upkeep(&store);

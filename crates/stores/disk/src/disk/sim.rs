@@ -4,7 +4,7 @@
 //! the disk may hold after the power went: what was flushed, and any choice of the sectors and
 //! folder entries that were not.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -32,6 +32,7 @@ pub(crate) enum Traced {
     Rename {
         from: String,
         to: String,
+        inode: usize,
     },
     Remove {
         name: String,
@@ -200,7 +201,7 @@ impl Disk for SimDisk {
         let inode = state.names.remove(from).ok_or(io::ErrorKind::NotFound)?;
         state.names.insert(to.to_owned(), inode);
         let (from, to) = (from.to_owned(), to.to_owned());
-        state.trace.push(Traced::Rename { from, to });
+        state.trace.push(Traced::Rename { from, to, inode });
         Ok(())
     }
 
@@ -320,8 +321,13 @@ impl Crash {
     pub(crate) fn image(&self, mut survives: impl FnMut(usize) -> bool) -> Image {
         let mut inodes = self.inodes.clone();
         let mut names = self.names.clone();
+        // The system writes a sector as it stands: what came first is in it as well.
+        let mut lost = HashSet::new();
         for (number, (inode, offset, bytes)) in self.sectors.iter().enumerate() {
-            if survives(number) {
+            let sector = (*inode, offset / SECTOR);
+            if lost.contains(&sector) || !survives(number) {
+                lost.insert(sector);
+            } else {
                 put(inodes.entry(*inode).or_default(), *offset, bytes);
             }
         }
@@ -378,10 +384,9 @@ fn apply(names: &mut BTreeMap<String, usize>, entry: &Traced) {
         Traced::Create { name, inode } => {
             names.insert(name.clone(), *inode);
         }
-        Traced::Rename { from, to } => {
-            if let Some(inode) = names.remove(from) {
-                names.insert(to.clone(), inode);
-            }
+        Traced::Rename { from, to, inode } => {
+            names.remove(from);
+            names.insert(to.clone(), *inode);
         }
         Traced::Remove { name } => {
             names.remove(name);

@@ -1,7 +1,10 @@
 //! Upstreams that fail, at every stage, and what is said of it.
 
 use super::harness::*;
-use onlyonce_gateway::upstream::{FailureKind, Sent};
+use bytes::Bytes;
+use http::Request;
+use http_body_util::{BodyExt, Full};
+use onlyonce_gateway::upstream::{FailureKind, HostRule, Sent, Upstream, UpstreamOptions};
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -382,4 +385,42 @@ async fn a_cut_upload_aborts_the_request_upstream() {
             "no end: {body:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn hazard_55_a_close_that_the_runtime_has_not_heard_of_yet_is_seen_before_sending() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap())
+        .parse()
+        .unwrap();
+    let (close, closing) = std::sync::mpsc::channel::<()>();
+    let (closed, is_closed) = std::sync::mpsc::channel();
+    // Outside of the runtime: two connections, one answer each.
+    let thread = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().unwrap();
+            assert_ne!(stream.read(&mut [0; 4096]).unwrap(), 0);
+            stream.write_all(OK.as_bytes()).unwrap();
+            closing.recv().unwrap();
+            drop(stream);
+            closed.send(()).unwrap();
+        }
+    });
+    let upstream = Upstream::new([uri], UpstreamOptions::default()).unwrap();
+    for _ in 0..2 {
+        let request = Request::get("/").body(Full::<Bytes>::default()).unwrap();
+        let response = upstream
+            .send(request, HostRule::Upstream, false)
+            .await
+            .unwrap();
+        response.into_body().collect().await.unwrap();
+        // Let the connection come to rest, then have it closed without giving the runtime a turn.
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        close.send(()).unwrap();
+        is_closed.recv().unwrap();
+    }
+    thread.join().unwrap();
 }

@@ -178,6 +178,28 @@ async fn hazard_51_an_early_answer_of_the_upstream_ends_its_connection() {
 }
 
 #[tokio::test]
+async fn hazard_51_an_upload_that_is_still_open_keeps_its_connection_out_of_the_pool() {
+    // Over HTTP/2 the client's stream stays open after the answer.
+    let upstream = RawUpstream::answering(OK).await;
+    let gateway = Gateway::before(&[upstream.addr], Options::default()).await;
+    let (client, connection) = h2::client::handshake(gateway.connect().await)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let mut client = client.ready().await.unwrap();
+    let request = http::Request::post("http://a/early").body(()).unwrap();
+    let (response, mut upload) = client.send_request(request, false).unwrap();
+    upload.send_data("abc".into(), false).unwrap();
+    let mut body = within("answer", response).await.unwrap().into_body();
+    while let Some(data) = within("body", body.data()).await {
+        data.unwrap();
+    }
+    let answer = gateway.send(get_close("/next")).await;
+    assert!(answer.ends_with("ok"), "{answer}");
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[tokio::test]
 async fn hazard_51_ambiguous_answers_of_the_upstream_are_refused() {
     let answers = [
         "HTTP/1.1 200 OK\r\ncontent-length: 2\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",

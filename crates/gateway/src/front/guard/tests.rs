@@ -217,6 +217,41 @@ fn behind_an_offered_upgrade_nothing_passes_until_it_is_decided() {
     assert_eq!(framer.step(b"\x81\x05"), Step::Pass(2));
 }
 
+impl Reset for tokio::io::DuplexStream {
+    fn reset_on_close(&self) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_reads_away_what_the_client_still_sends_up_to_a_bound() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    const AN_HOUR: Duration = Duration::from_secs(3600);
+    for (length, fits) in [(100_000, true), (5_000_000, false)] {
+        let (near, mut far) = tokio::io::duplex(1024);
+        let times = GuardTimes {
+            head: AN_HOUR,
+            idle: AN_HOUR,
+            linger: AN_HOUR,
+        };
+        let state = Arc::new(ConnState::new());
+        let mut guard = Guard::new(near, BytesMut::new(), LIMITS, times, state);
+        let request = head(&format!("Content-Length: {length}\r\n"));
+        far.write_all(&request).await.unwrap();
+        let mut read = vec![0; request.len()];
+        guard.read_exact(&mut read).await.unwrap();
+        let writing = async {
+            let written = far.write_all(&vec![0; length]).await;
+            drop(far);
+            written
+        };
+        let closing = async {
+            guard.shutdown().await.unwrap();
+            drop(guard);
+        };
+        let (written, ()) = tokio::join!(writing, closing);
+        assert_eq!(written.is_ok(), fits, "{length}");
+    }
+}
+
 /// Inputs near the grammar: whole requests with now and then a byte changed.
 fn traffic() -> impl Strategy<Value = Vec<u8>> {
     let fields = prop_oneof![

@@ -166,7 +166,7 @@ impl Call {
 /// A connection for several requests; hung up when dropped.
 pub struct Connection {
     sender: Sender,
-    _driver: AbortOnDropHandle<()>,
+    driver: Arc<AbortOnDropHandle<()>>,
 }
 
 enum Sender {
@@ -185,7 +185,7 @@ impl Connection {
         });
         Ok(Self {
             sender: Sender::Http1(sender),
-            _driver: AbortOnDropHandle::new(driver),
+            driver: Arc::new(AbortOnDropHandle::new(driver)),
         })
     }
 
@@ -199,7 +199,7 @@ impl Connection {
         });
         Ok(Self {
             sender: Sender::Http2(sender),
-            _driver: AbortOnDropHandle::new(driver),
+            driver: Arc::new(AbortOnDropHandle::new(driver)),
         })
     }
 
@@ -214,6 +214,18 @@ impl Connection {
             Answer::read(response).await
         })
         .await
+    }
+
+    /// Another handle on the same HTTP/2 connection, for requests at the same time.
+    #[must_use]
+    pub fn another(&self) -> Self {
+        let Sender::Http2(sender) = &self.sender else {
+            panic!("HTTP/1.1 carries one request at a time");
+        };
+        Self {
+            sender: Sender::Http2(sender.clone()),
+            driver: Arc::clone(&self.driver),
+        }
     }
 
     async fn start(&mut self, call: Call) -> Result<Response<Incoming>, BoxError> {

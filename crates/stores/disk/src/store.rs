@@ -173,6 +173,7 @@ impl DiskStore {
         part: Part,
         mut step: impl FnMut(&mut State) -> Result<Step<T>, Refusal>,
     ) -> Result<Told<T>, StoreError> {
+        let mut gone = None;
         loop {
             match self.shared.step(&mut step) {
                 Ok(Step::Answer(answer, settled)) => {
@@ -180,9 +181,16 @@ impl DiskStore {
                     return Ok(Told::Answer(answer));
                 }
                 Ok(Step::Load(load)) => {
-                    let now = load.now;
+                    let (now, at) = (load.now, load.at);
                     if let Some(entry) = self.load(operation, load, part).await? {
                         return Ok(Told::Loaded(Box::new(entry), now));
+                    }
+                    // Moved meanwhile, so the next step finds it elsewhere.
+                    if gone.replace(at) == Some(at) {
+                        let name = crate::log::segment_name(at.segment);
+                        let message = format!("{}/{name} is missing", self.shared.folder);
+                        let kind = StoreErrorKind::Corrupt;
+                        return Err(StoreError::new(operation, kind, message));
                     }
                 }
                 Err(Refusal::Later(event)) => {

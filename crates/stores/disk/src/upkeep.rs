@@ -143,6 +143,7 @@ impl Upkeep {
         match made {
             Ok(()) => {
                 self.short = false;
+                self.try_again = Timestamp::default();
                 let (space, was_full) = self.shared.step(|state| state.spare_made(capacity));
                 if was_full {
                     tracing::info!(folder = %self.shared.folder, "there is room again");
@@ -211,6 +212,8 @@ impl Upkeep {
             .disk
             .remove(&segment_name(oldest))
             .and_then(|()| self.shared.disk.sync_folder());
+        // Somebody may have opened it once more before it went.
+        self.shared.readers.forget(oldest);
         if let Err(error) = removed {
             // It is of no account any more; opening the store tries again.
             tracing::warn!(folder = %self.shared.folder, segment = oldest, %error,
@@ -286,9 +289,9 @@ impl Upkeep {
             self.cursor = at;
             if pending.bytes >= PIECE {
                 pending.wait()?;
-                // Copying takes room too.
-                if self.make_spare().is_err() {
-                    return Err(Pause::Later);
+                // Copying takes room too; where none can be had, it uses what is left.
+                if !self.short && self.make_spare().is_err() {
+                    self.short = true;
                 }
             }
         }

@@ -254,6 +254,20 @@ fn a_damaged_record_is_an_error_and_never_a_miss() {
 }
 
 #[test]
+fn a_segment_removed_behind_the_stores_back_is_an_error() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let store = open(&disk, &clock).unwrap();
+    block_on(async {
+        let lease = win(&store, 1).await;
+        finish(&store, &lease, vec![7; 100], KEEP).await;
+        crate::disk::Disk::remove(&disk, &segment_name(1)).unwrap();
+        let error = store.claim(&attempt(1)).await.unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Corrupt);
+        assert!(error.to_string().contains("is missing"), "{error}");
+    });
+}
+
+#[test]
 fn seeds_differ_by_store_and_number() {
     let seed = segment::seed(&[1; 16], 1);
     assert_ne!(seed, segment::seed(&[1; 16], 2));

@@ -1,5 +1,6 @@
 //! Requests, over HTTP/1.1, HTTP/2 and TLS.
 
+use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -115,7 +116,7 @@ impl Call {
     /// # Errors
     /// When the connection breaks off.
     pub async fn start(self) -> Result<Streaming, BoxError> {
-        let mut connection = Box::pin(self.connection()).await?;
+        let mut connection = self.connection().await?;
         let response = connection.start(self).await?;
         Ok(Streaming {
             response,
@@ -127,24 +128,9 @@ impl Call {
     ///
     /// # Errors
     /// When nobody answers there.
-    pub async fn connection(&self) -> Result<Connection, BoxError> {
-        let stream = TcpStream::connect(self.addr).await?;
-        stream.set_nodelay(true)?;
-        match &self.protocol {
-            Protocol::Http1 => Connection::http1(stream).await,
-            Protocol::Http2 => Connection::http2(stream).await,
-            Protocol::Tls(config) => {
-                let name = self.addr.ip().into();
-                let stream = TlsConnector::from(Arc::clone(config))
-                    .connect(name, stream)
-                    .await?;
-                if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
-                    Connection::http2(stream).await
-                } else {
-                    Connection::http1(stream).await
-                }
-            }
-        }
+    pub fn connection(&self) -> impl Future<Output = Result<Connection, BoxError>> + Send + use<> {
+        // Boxed, as a TLS handshake is large.
+        Box::pin(connect(self.addr, self.protocol.clone()))
     }
 
     fn request(self, http2: bool) -> Request<AnyBody> {
@@ -160,6 +146,24 @@ impl Call {
         };
         *request.uri_mut() = uri.parse().unwrap();
         request
+    }
+}
+
+async fn connect(addr: SocketAddr, protocol: Protocol) -> Result<Connection, BoxError> {
+    let stream = TcpStream::connect(addr).await?;
+    stream.set_nodelay(true)?;
+    match protocol {
+        Protocol::Http1 => Connection::http1(stream).await,
+        Protocol::Http2 => Connection::http2(stream).await,
+        Protocol::Tls(config) => {
+            let connector = TlsConnector::from(config);
+            let stream = connector.connect(addr.ip().into(), stream).await?;
+            if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+                Connection::http2(stream).await
+            } else {
+                Connection::http1(stream).await
+            }
+        }
     }
 }
 

@@ -112,8 +112,9 @@ fn ready_line(log: &str) -> Option<(SocketAddr, Option<SocketAddr>)> {
 /// A running gateway; killed when dropped.
 #[derive(Debug)]
 pub struct Gateway {
-    home: Home,
+    /// Dropped first, as its log is in the folder.
     program: Program,
+    home: Home,
     addr: SocketAddr,
     admin: Option<SocketAddr>,
 }

@@ -1,3 +1,7 @@
 //! Scenarios over real sockets, with real processes. See `onlyonce_e2e`.
 
+mod crash;
 mod once;
+mod profiles;
+mod shutdown;
+mod upstream_failures;

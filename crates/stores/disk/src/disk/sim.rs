@@ -29,6 +29,10 @@ pub(crate) enum Traced {
     Sync {
         inode: usize,
     },
+    /// A flush that failed: the system takes the pages for clean and never writes them.
+    Forgotten {
+        inode: usize,
+    },
     Rename {
         from: String,
         to: String,
@@ -265,10 +269,13 @@ impl DiskFile for SimFile {
 
     fn sync(&self) -> io::Result<()> {
         let mut state = self.disk.state();
-        state.ask(Call::Sync, &self.name)?;
         let inode = self.inode;
-        state.trace.push(Traced::Sync { inode });
-        Ok(())
+        let asked = state.ask(Call::Sync, &self.name);
+        state.trace.push(match &asked {
+            Ok(_) => Traced::Sync { inode },
+            Err(_) => Traced::Forgotten { inode },
+        });
+        asked.map(|_| ())
     }
 
     fn len(&self) -> io::Result<u64> {
@@ -366,6 +373,7 @@ impl Crash {
                     of != inode
                 });
             }
+            Traced::Forgotten { inode } => self.sectors.retain(|(of, ..)| of != inode),
             Traced::Create { .. } | Traced::Rename { .. } | Traced::Remove { .. } => {
                 self.entries.push(step.clone());
             }
@@ -391,6 +399,10 @@ fn apply(names: &mut BTreeMap<String, usize>, entry: &Traced) {
         Traced::Remove { name } => {
             names.remove(name);
         }
-        Traced::Write { .. } | Traced::Sync { .. } | Traced::SyncFolder | Traced::Note(_) => {}
+        Traced::Write { .. }
+        | Traced::Sync { .. }
+        | Traced::Forgotten { .. }
+        | Traced::SyncFolder
+        | Traced::Note(_) => {}
     }
 }

@@ -5,6 +5,7 @@ use onlyonce_core::{Clock as _, StoreErrorKind};
 use super::*;
 use crate::Durability;
 use crate::disk::sim::{Call, Image};
+use crate::log::segment::{self, SegmentHeader};
 
 fn fresh() -> (SimDisk, Arc<ManualClock>, DiskStore) {
     let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
@@ -209,6 +210,25 @@ fn hazard_11_fences_go_on_when_all_that_carried_them_is_gone() {
         let next = block_on(with_upkeep(&store, win(&store, 1)));
         assert!(next.fence > highest);
     }
+}
+
+#[test]
+fn hazard_11_an_empty_newest_segment_carries_the_fence_on() {
+    let disk = SimDisk::new(Image::new());
+    let header = SegmentHeader {
+        store: [1; 16],
+        number: 5,
+        capacity: SEGMENT,
+        first_seq: 1000,
+        fence: 77,
+        time: 0,
+        oldest: 5,
+        previous_end: 0,
+    };
+    segment::create_spare(&disk, 5, SEGMENT, None).unwrap();
+    segment::begin(&disk, &header).unwrap();
+    let store = open(&disk, &Arc::new(ManualClock::new())).unwrap();
+    assert_eq!(block_on(win(&store, 1)).fence, Fence::new(78));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use http::Method;
-use rustix::process::Signal;
+use rustix::process::{Resource, Rlimit, Signal, prlimit};
 use serde_json::Value;
 
 use crate::{Call, Finished, Program, Settings, eventually, onlyonce, run};
@@ -60,7 +60,11 @@ impl Home {
     pub async fn start(&self) -> Gateway {
         let number = self.started.fetch_add(1, Ordering::Relaxed);
         let log = self.path().join(format!("log-{number}"));
-        let mut command = Command::new(onlyonce());
+        // A signal that is ignored stays so over `exec`: a write beyond the limit of `fail_writes`
+        // is an error then, and not the end of the process.
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", "trap '' XFSZ; exec \"$0\" \"$@\""]);
+        command.arg(onlyonce());
         command.arg("serve").arg("--config").arg(self.config());
         command.current_dir(self.path());
         let mut program = Program::start(command, &log);
@@ -233,6 +237,15 @@ impl Gateway {
     /// Waits for its end.
     pub async fn end(&mut self) -> ExitStatus {
         self.program.end().await
+    }
+
+    /// From now on each of its writes to a file fails, as on a broken disk (Linux).
+    pub fn fail_writes(&self) {
+        let limit = Rlimit {
+            current: Some(0),
+            maximum: None,
+        };
+        prlimit(Some(self.program.pid()), Resource::Fsize, limit).expect("Linux");
     }
 
     /// The most memory it has held at any time, in bytes.

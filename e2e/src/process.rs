@@ -45,11 +45,14 @@ impl Program {
         self.child.id()
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap()
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
         assert!(self.ended.is_none(), "{} has ended already", self.name);
-        let pid = Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
-        kill_process(pid, signal).expect("the process is there until it is waited for");
+        kill_process(self.pid(), signal).expect("the process is there until it is waited for");
     }
 
     /// How it ended, if it has.

@@ -4,4 +4,5 @@ mod crash;
 mod once;
 mod profiles;
 mod shutdown;
+mod store_failures;
 mod upstream_failures;

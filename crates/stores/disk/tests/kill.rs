@@ -1,5 +1,7 @@
 //! `kill -9`, at random moments, again and again on the same folder.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -1,6 +1,8 @@
 //! The same transitions on this store and on fjall, an embedded store that nobody here wrote:
 //! after each reopening both hold the same.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -284,3 +284,67 @@ impl fmt::Debug for MemoryStore {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::future::Future;
+    use std::pin::pin;
+    use std::sync::OnceLock;
+    use std::task::{Context, Poll, Waker};
+
+    use onlyonce_core::{Nonce, OnUnknown};
+
+    /// A clock that sees to it that nobody else can have a later time and be sooner.
+    #[derive(Clone, Debug, Default)]
+    struct Jealous(Arc<OnceLock<MemoryStore>>);
+
+    impl Clock for Jealous {
+        fn now(&self) -> Timestamp {
+            if let Some(store) = self.0.get() {
+                let free = store.0.shards[0].try_with(|_| ());
+                assert_eq!(free, None, "the time is read with the lock held");
+            }
+            Timestamp::from_millis(1)
+        }
+    }
+
+    #[test]
+    fn every_step_takes_its_time_under_the_lock() {
+        let clock = Jealous::default();
+        let store = MemoryStore::builder()
+            .clock(clock.clone())
+            .shards(1)
+            .build();
+        clock.0.set(store.clone()).unwrap();
+        let attempt = Attempt {
+            id: RecordId::from_bytes([7; 32]),
+            nonce: Nonce::random(),
+            fingerprint: None,
+            lease: Duration::from_secs(1),
+            keep: Duration::from_secs(1),
+            on_unknown: OnUnknown::Hold,
+            label: "".into(),
+        };
+        let Ok(Claim::Won(lease)) = at_once(store.claim(&attempt)) else {
+            panic!("the store was empty");
+        };
+        let renewal = Renewal {
+            extend: Duration::from_secs(1),
+            fingerprint: None,
+        };
+        assert_eq!(
+            at_once(store.renew(&lease, &renewal)).unwrap(),
+            Fenced::Applied
+        );
+        assert_eq!(at_once(store.release(&lease)).unwrap(), Fenced::Applied);
+    }
+
+    /// The operations never wait: each is done when it is first polled.
+    fn at_once<T>(future: impl Future<Output = T>) -> T {
+        match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => done,
+            Poll::Pending => panic!("an operation waited"),
+        }
+    }
+}

@@ -2,7 +2,9 @@
 
 mod crash;
 mod once;
+mod problems;
 mod profiles;
+mod scopes;
 mod shutdown;
 mod store_failures;
 mod upstream_failures;

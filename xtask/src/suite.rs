@@ -17,10 +17,16 @@ pub(crate) fn run(outside: &Outside) -> Task {
     cargo(["build", "--workspace", "--all-targets"]).run()?;
 
     let mut count = Count::default();
-    let steps = [
-        units(outside, &mut count),
-        cargo(["test", "--doc", "--workspace"]).run_read(|line| count.read(line)),
-    ];
+    let steps = if cargo(["nextest", "--version"]).succeeds() {
+        vec![
+            nextest(outside, &mut count),
+            cargo(["test", "--doc", "--workspace"]).run_read(|line| count.read(line)),
+        ]
+    } else {
+        eprintln!("(cargo-nextest is not here: cargo test runs one program after the other)");
+        let all = cargo(["test", "--workspace", "--no-fail-fast"]).args(skipped(outside));
+        vec![with_programs(all, outside).run_read(|line| count.read(line))]
+    };
     if let Some(total) = count.total() {
         println!("\n{total}");
     }
@@ -38,45 +44,30 @@ pub(crate) fn run(outside: &Outside) -> Task {
     }
 }
 
-fn units(outside: &Outside, count: &mut Count) -> Task {
-    let with_nextest = cargo(["nextest", "--version"]).succeeds();
-    let runner = if with_nextest {
-        cargo(["nextest", "run", "--workspace"])
-    } else {
-        eprintln!(
-            "(cargo-nextest is not here: cargo test runs the tests, one crate after another)"
-        );
-        cargo([
-            "test",
-            "--workspace",
-            "--no-fail-fast",
-            "--lib",
-            "--bins",
-            "--tests",
-            "--benches",
-        ])
-    };
-    let skip: &[&str] = if outside.is_complete() {
+fn nextest(outside: &Outside, count: &mut Count) -> Task {
+    let report = target().join("nextest/default/junit.xml");
+    // An old report must not be counted for a run that wrote none.
+    let _ = std::fs::remove_file(&report);
+    let all = cargo(["nextest", "run", "--workspace"]).args(skipped(outside));
+    let done = with_programs(all, outside).run();
+    count.read_junit(&std::fs::read_to_string(report).unwrap_or_default());
+    done
+}
+
+/// Both runners leave out tests by a part of their path.
+fn skipped(outside: &Outside) -> &'static [&'static str] {
+    if outside.is_complete() {
         &[]
     } else {
         &["--", "--skip", "outside::"]
-    };
-    let runner = with_programs(runner.args(skip), outside);
-    if with_nextest {
-        let report = target().join("nextest/default/junit.xml");
-        // An old report must not be counted for a run that wrote none.
-        let _ = std::fs::remove_file(&report);
-        let done = runner.run();
-        count.read_junit(&std::fs::read_to_string(report).unwrap_or_default());
-        done
-    } else {
-        runner.run_read(|line| count.read(line))
     }
 }
 
 fn with_programs(mut runner: Process, outside: &Outside) -> Process {
     let gateway = format!("debug/onlyonce{}", std::env::consts::EXE_SUFFIX);
     runner = runner.env("ONLYONCE_BIN", target().join(gateway));
+    // Else each benchmark asks cargo for it, which takes longer than to run it once.
+    runner = runner.env("CRITERION_HOME", target().join("criterion"));
     for (name, path) in outside.variables() {
         runner = runner.env(name, path);
     }

@@ -1,5 +1,6 @@
 //! Scenarios over real sockets, with real processes. See `onlyonce_e2e`.
 
+mod bodies;
 mod crash;
 mod once;
 mod problems;
@@ -7,4 +8,5 @@ mod profiles;
 mod scopes;
 mod shutdown;
 mod store_failures;
+mod streams;
 mod upstream_failures;

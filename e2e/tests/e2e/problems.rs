@@ -275,8 +275,8 @@ async fn body_too_large() {
 #[tokio::test]
 async fn store_unavailable() {
     let upstream = Upstream::counting().await;
-    let settings = Settings::before(&upstream)
-        .idempotency("docs_url = \"https://docs.example/keys\"");
+    let settings =
+        Settings::before(&upstream).idempotency("docs_url = \"https://docs.example/keys\"");
     let gateway = Gateway::start(settings).await;
     gateway.fail_writes();
     let answer = gateway.post("/").key(SECRET_KEY).send().await;

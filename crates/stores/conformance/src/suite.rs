@@ -2,7 +2,7 @@
 
 /// Makes a test of each check, in the module where it stands.
 ///
-/// ```ignore
+/// ```text
 /// mod conformance {
 ///     use super::Subject; // implements `Harness`, `ExactTime` and `Reopen`
 ///

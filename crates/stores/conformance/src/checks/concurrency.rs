@@ -1,5 +1,6 @@
 //! Races: of all who try at once, exactly one succeeds.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 
@@ -16,17 +17,17 @@ use crate::rig::{
 const CLAIMANTS: usize = 64;
 const KEYS: usize = 24;
 
-/// Hazards 1 and 2: 64 requests claim an absent key at once: one executes, the others see it.
+/// Hazards 1 and 2: 64 requests claim an absent key at once, on each of many keys at once: one of
+/// them executes, the others see it.
 pub async fn hazard_01_one_winner_among_claimants<H: Harness>() {
     let rig = Rig::<H>::new().await;
-    for _ in 0..KEYS {
-        let bid = attempt::<H>(new_id());
-        let winner = one_winner(&rig, || retry_of(&bid)).await;
+    let bids: Vec<_> = (0..KEYS).map(|_| attempt::<H>(new_id())).collect();
+    for winner in one_winner_each(&rig, &bids).await {
         assert_eq!(winner.attempt, 1);
     }
 }
 
-/// Hazards 4 and 6: likewise a key whose record has just expired.
+/// Hazards 4 and 6: likewise keys whose records have just expired.
 pub async fn hazard_04_one_winner_among_claimants_of_an_expired_record<H: Harness>() {
     let rig = Rig::<H>::new().await;
     let bids: Vec<_> = (0..KEYS).map(|_| attempt::<H>(new_id())).collect();
@@ -37,35 +38,28 @@ pub async fn hazard_04_one_winner_among_claimants_of_an_expired_record<H: Harnes
         }
     }
     rig.pass(LIFETIME.max(LEASE + KEEP)).await;
-    for bid in &bids {
-        let winner = one_winner(&rig, || successor_of(bid)).await;
+    let again: Vec<_> = bids.iter().map(successor_of).collect();
+    for winner in one_winner_each(&rig, &again).await {
         assert_eq!(winner.attempt, 1);
     }
 }
 
-/// An owner vanished, and 64 requests would succeed it: one does, as attempt 2.
+/// Owners vanished, and 64 requests would succeed each of them: one does, as attempt 2.
 pub async fn one_winner_among_take_overs<H: Harness>() {
     let rig = Rig::<H>::new().await;
-    let bids: Vec<_> = (0..KEYS)
-        .map(|_| Attempt {
-            keep: ticks::<H>(KEEP * 10),
-            ..attempt::<H>(new_id())
+    let lapsed = lapsed(&rig).await;
+    let next: Vec<_> = lapsed[..KEYS]
+        .iter()
+        .map(|(bid, _)| Attempt {
+            lease: ticks::<H>(LEASE * 100),
+            ..successor_of(bid)
         })
         .collect();
-    let mut late = Vec::new();
-    for bid in &bids {
-        late.push(rig.win(bid).await);
-    }
-    rig.pass(LEASE).await;
-    for (bid, late) in bids.iter().zip(late) {
-        let long = Attempt {
-            lease: ticks::<H>(LEASE * 100),
-            ..bid.clone()
-        };
-        let winner = one_winner(&rig, || successor_of(&long)).await;
+    let winners = one_winner_each(&rig, &next).await;
+    for ((_, late), winner) in lapsed.iter().zip(winners) {
         assert_eq!(winner.attempt, 2);
         assert!(winner.fence > late.fence);
-        assert_eq!(rig.complete(&late, "late").await, Fenced::Superseded);
+        assert_eq!(rig.complete(late, "late").await, Fenced::Superseded);
     }
 }
 
@@ -234,36 +228,40 @@ async fn lapsed<H: Harness>(rig: &Rig<H>) -> Vec<(Attempt, Lease)> {
     made
 }
 
-/// [`CLAIMANTS`] bid at once; the one that wins is given back, the others have seen it.
-async fn one_winner<H: Harness>(rig: &Rig<H>, bid: impl Fn() -> Attempt) -> Lease {
-    let start = Arc::new(Barrier::new(CLAIMANTS));
+/// [`CLAIMANTS`] make each of these bids at once, each in its own name. One wins each; the others
+/// have seen it.
+async fn one_winner_each<H: Harness>(rig: &Rig<H>, bids: &[Attempt]) -> Vec<Lease> {
+    let start = Arc::new(Barrier::new(CLAIMANTS * bids.len()));
     let claimants: Vec<_> = (0..CLAIMANTS)
-        .map(|_| {
-            let (store, bid, start) = (rig.store(), bid(), Arc::clone(&start));
+        .flat_map(|_| bids.iter().enumerate())
+        .map(|(key, bid)| {
+            let (store, bid, start) = (rig.store(), retry_of(bid), Arc::clone(&start));
             tokio::spawn(async move {
                 start.wait().await;
-                store.claim(&bid).await
+                (key, store.claim(&bid).await)
             })
         })
         .collect();
-    let (mut winners, mut held) = (Vec::new(), Vec::new());
+    let (mut winners, mut losers) = (BTreeMap::new(), Vec::new());
     for claimant in claimants {
         match claimant.await.expect("the claim does not panic") {
-            Ok(Claim::Won(lease)) => winners.push(lease),
-            Ok(Claim::Held(record)) => held.push(record),
-            Err(error) => panic!("the store takes claims: {error}"),
+            (key, Ok(Claim::Won(lease))) => {
+                let other = winners.insert(key, lease);
+                assert_eq!(other, None, "one winner, not also {:?}", winners[&key]);
+            }
+            (key, Ok(Claim::Held(record))) => losers.push((key, record)),
+            (_, Err(error)) => panic!("the store takes claims: {error}"),
         }
     }
-    assert_eq!(winners.len(), 1, "one winner: {winners:?}");
-    let winner = winners.remove(0);
-    for record in held {
-        assert_eq!(record.fence, winner.fence, "the losers see the winner");
+    assert_eq!(winners.len(), bids.len(), "a winner for each key");
+    for (key, record) in losers {
+        assert_eq!(record.fence, winners[&key].fence, "they see the winner");
         assert!(
             matches!(record.state, State::InProgress { lease_left } if !lease_left.is_zero()),
             "at work: {record:?}",
         );
     }
-    winner
+    winners.into_values().collect()
 }
 
 fn won(claim: Claim) -> Option<Lease> {

@@ -1,9 +1,11 @@
 //! How the store compares with the disk under it, measured in one run.
 //!
-//! `cargo run --release -p onlyonce-disk --example throughput [-- FOLDER]`
+//! `cargo bench -p onlyonce-benches --bench disk [-- FOLDER]`; the folder's disk is measured.
 
 #![expect(clippy::disallowed_methods, reason = "a benchmark reads the clock")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail loudly")]
+
+mod records;
 
 use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
@@ -12,19 +14,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use onlyonce_core::{
-    Attempt, Claim, Completion, Done, Fenced, Fingerprint, Nonce, OnUnknown, RecordId, Store,
-};
+use onlyonce_core::{Claim, Fenced, Store};
 use onlyonce_disk::{DiskStore, Durability};
+use records::{DAY, attempt, completion, resident};
 
-const DAY: Duration = Duration::from_secs(24 * 3600);
 const RUN: Duration = Duration::from_secs(3);
 const BODY: usize = 300;
 
 fn main() {
-    let base = std::env::args()
-        .nth(1)
-        .map_or_else(|| PathBuf::from("target/throughput"), PathBuf::from);
+    // Cargo adds `--bench` to what was typed.
+    let base = std::env::args().skip(1).find(|word| !word.starts_with('-'));
+    let base = base.map_or_else(|| env!("CARGO_TARGET_TMPDIR").into(), PathBuf::from);
+    let base = base.join("onlyonce-throughput");
     let _ = std::fs::remove_dir_all(&base);
     std::fs::create_dir_all(&base).unwrap();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -225,38 +226,11 @@ async fn pair(store: &DiskStore, number: u64, mut times: Option<&mut Vec<Duratio
     times
         .iter_mut()
         .for_each(|times| times.push(step.elapsed()));
-    let done = Completion {
-        fingerprint: None,
-        done: Done::Kept {
-            status: 201,
-            result: vec![b'x'; BODY].into(),
-        },
-    };
+    let done = completion(BODY);
     let step = Instant::now();
     let fenced = store.complete(&lease, &done, DAY).await.unwrap();
     times
         .iter_mut()
         .for_each(|times| times.push(step.elapsed()));
     assert_eq!(fenced, Fenced::Applied);
-}
-
-fn attempt(number: u64) -> Attempt {
-    Attempt {
-        // Spread as the real ones are.
-        id: RecordId::from_bytes(*Fingerprint::of(&number.to_le_bytes()).digest()),
-        nonce: Nonce::random(),
-        fingerprint: Some(Fingerprint::of(b"POST /v1/charges")),
-        lease: Duration::from_secs(10),
-        keep: DAY,
-        on_unknown: OnUnknown::Hold,
-        label: "POST /v1/charges".into(),
-    }
-}
-
-/// Bytes of memory that the process holds.
-fn resident() -> u64 {
-    let text = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kilobytes = line.and_then(|line| line.trim().split(' ').next()?.parse::<u64>().ok());
-    kilobytes.unwrap_or(0) * 1024
 }

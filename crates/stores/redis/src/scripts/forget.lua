@@ -1,0 +1,17 @@
+-- Entry::may_forget. KEYS: record. ARGV: clock, command that publishes, channel.
+-- Gives 1 when it is applied, 2 when it is refused, 0 when there is no record.
+
+local now = clock(ARGV[1])
+local entry, wrong = live(KEYS[1], now)
+if wrong then
+  return wrong
+end
+if not entry then
+  return 0
+end
+if entry.stage == WORKING and now < entry.lease_until then
+  return 2
+end
+redis.call('DEL', KEYS[1])
+tell(ARGV[2], ARGV[3])
+return 1

@@ -1,0 +1,125 @@
+//! Programs, ports and patience.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use socket2::{Domain, Socket, Type};
+
+/// A program that is killed when its handle goes.
+#[derive(Debug)]
+pub(crate) struct Program(Child);
+
+impl Program {
+    /// Starts `program`; what it says goes to `log`.
+    pub(crate) fn start(program: &Path, arguments: &[String], folder: &Path, log: &Path) -> Self {
+        let open = || {
+            let file = std::fs::OpenOptions::new()
+                .append(true)
+                .create(true)
+                .open(log);
+            file.unwrap_or_else(|error| panic!("{} can't be written: {error}", log.display()))
+        };
+        let child = Command::new(program)
+            .args(arguments)
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(open())
+            .stderr(open())
+            .spawn();
+        Self(child.unwrap_or_else(|error| panic!("{} can't start: {error}", program.display())))
+    }
+
+    /// Ends it at once, as a crash would: nothing is flushed, nobody is told.
+    pub(crate) fn kill(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.0.id()
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.0.try_wait().is_ok_and(|status| status.is_some())
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Where `name` is, on the path or where servers are kept.
+///
+/// # Panics
+/// When it is nowhere; the message names the remedy.
+pub(crate) fn find(name: &str, debian_package: &str) -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin".into(), "/usr/local/sbin".into(), "/sbin".into()])
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+        .unwrap_or_else(|| {
+            panic!(
+                "{name} is not here. `cargo xtask test` installs what the tests need; by hand: \
+                 apt-get install {debian_package}"
+            )
+        })
+}
+
+/// A port of the loopback interface that is kept free for one server, while that is up and while
+/// it is down: no other program, and no other test, is given it meanwhile.
+#[derive(Debug)]
+pub struct Port {
+    number: u16,
+    /// Bound, but not listening: that leaves room for one who listens, and only for one who asks
+    /// for this very port.
+    _held: Socket,
+}
+
+impl Port {
+    /// Takes a free port.
+    ///
+    /// # Panics
+    /// When the machine has none left.
+    #[must_use]
+    pub fn take() -> Self {
+        let taken = (|| {
+            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
+            let address = socket.local_addr()?.as_socket();
+            std::io::Result::Ok((socket, address))
+        })();
+        let (held, address) = taken.expect("there is a free port");
+        let number = address.expect("it is an Internet address").port();
+        Self {
+            number,
+            _held: held,
+        }
+    }
+
+    /// Its number.
+    #[must_use]
+    pub fn number(&self) -> u16 {
+        self.number
+    }
+}
+
+/// Asks `done` every few milliseconds until it says yes.
+///
+/// # Panics
+/// When it has not within half a minute.
+pub fn patiently(what: &str, mut done: impl FnMut() -> bool) {
+    const STEP: Duration = Duration::from_millis(5);
+    for _ in 0..6_000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(STEP);
+    }
+    panic!("waited for half a minute in vain: {what}");
+}

@@ -74,7 +74,10 @@ pub struct Policy {
     pub max_request_body: u64,
     /// Longest response body that is kept, in bytes; a longer one streams through.
     pub max_response_body: usize,
-    /// How long a stream whose client has gone is still followed to its end.
+    /// How long one who does not go on is waited for, once the service has answered: a stream
+    /// whose client has gone is still followed for so long, a client that reads nothing of a
+    /// stream for so long counts as gone, and a request body of which nothing is read for so
+    /// long is given up.
     pub abandoned_stream_timeout: Duration,
     /// Header that marks a replay; `None`: no mark.
     pub replay_header: Option<HeaderName>,
@@ -181,6 +184,9 @@ pub struct PolicyError {
 }
 
 impl Policy {
+    /// The longest [`lifetime`](Self::lifetime): 10 years.
+    pub const LONGEST_LIFETIME: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
+
     /// The settings of `profile`.
     #[must_use]
     pub fn new(profile: Profile) -> Self {
@@ -198,7 +204,6 @@ impl Policy {
                 problem: problem.into(),
             })
         };
-        const YEARS: Duration = Duration::from_secs(10 * 366 * 24 * 3600);
         if self.headers.is_empty() {
             return fail(
                 "headers",
@@ -212,7 +217,7 @@ impl Policy {
         if !(Duration::from_millis(100)..=Duration::from_secs(3600)).contains(&self.lease) {
             return fail("lease", "must be between 100 ms and 1 h");
         }
-        if !(Duration::from_secs(1)..=YEARS).contains(&self.lifetime) {
+        if !(Duration::from_secs(1)..=Self::LONGEST_LIFETIME).contains(&self.lifetime) {
             return fail("lifetime", "must be between 1 s and 10 years");
         }
         if !(Duration::from_millis(1)..=Duration::from_secs(3600)).contains(&self.wait_timeout) {
@@ -229,6 +234,13 @@ impl Policy {
         }
         if self.buffer as u64 > self.max_request_body {
             return fail("buffer", "must not exceed `max_request_body`");
+        }
+        let stream = Duration::from_millis(100)..=Duration::from_secs(24 * 3600);
+        if !stream.contains(&self.abandoned_stream_timeout) {
+            return fail(
+                "abandoned_stream_timeout",
+                "must be between 100 ms and 24 h",
+            );
         }
         if self.max_waiters == 0 && self.concurrent == Concurrent::Wait {
             return fail(
@@ -584,6 +596,11 @@ mod tests {
             headers: vec![],
         };
         assert_eq!(field(base().with_fingerprint(rule)), "fingerprint");
+        let mut stream = base();
+        for timeout in [Duration::ZERO, Duration::MAX] {
+            stream.abandoned_stream_timeout = timeout;
+            assert_eq!(field(stream.clone()), "abandoned_stream_timeout");
+        }
         let both = base()
             .with_drop_headers([http::header::SET_COOKIE])
             .with_keep_headers([http::header::LOCATION]);

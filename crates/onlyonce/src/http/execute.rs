@@ -12,11 +12,11 @@ use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 use onlyonce_core::{BoxError, Decision, Done, Policy};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-use super::body::{BodyError, Hashed, RequestBody, ResponseBody, channel};
+use super::body::{BodyError, FrameSender, Hashed, RequestBody, ResponseBody, channel};
 use super::control::Control;
 use super::keyed::ExecutionContext;
 use super::replay;
@@ -58,8 +58,6 @@ enum Ending {
     /// Held, whatever the policy says of unknown outcomes.
     Hold,
 }
-
-type Frames = mpsc::Sender<Result<Frame<Bytes>, BodyError>>;
 
 impl<B> Execution<B>
 where
@@ -256,8 +254,11 @@ where
         };
         // The client sees the end of the stream only when the record is there.
         self.settle(ending).await;
-        if let Some(Err(error)) = ended {
-            client.send(Err(error)).await;
+        match ended {
+            Some(Ok(())) => client.end(),
+            Some(Err(error)) => client.send(Err(error)).await,
+            // It shows as cut short: the sender is dropped without a word.
+            None => {}
         }
     }
 
@@ -498,14 +499,14 @@ impl Recorder {
 
 /// The client of a stream, who may go away.
 struct Client {
-    frames: Option<Frames>,
+    frames: Option<FrameSender>,
     /// How long a stream is followed that nobody reads.
     linger: Duration,
     until: Option<Instant>,
 }
 
 impl Client {
-    fn new(frames: Frames, linger: Duration) -> Self {
+    fn new(frames: FrameSender, linger: Duration) -> Self {
         Self {
             frames: Some(frames),
             linger,
@@ -525,8 +526,15 @@ impl Client {
             return;
         };
         match timeout_at(Instant::now() + self.linger, frames.send(frame)).await {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) | Err(_) => self.gone(),
+            Ok(true) => {}
+            Ok(false) | Err(_) => self.gone(),
+        }
+    }
+
+    /// Ends the stream as it should.
+    fn end(self) {
+        if let Some(frames) = self.frames {
+            frames.end();
         }
     }
 

@@ -1,6 +1,7 @@
 //! What the tests of the layer share: a store with faults to order, and a service that counts.
 #![allow(
     dead_code,
+    clippy::unwrap_used,
     clippy::allow_attributes,
     missing_docs,
     unreachable_pub,
@@ -87,6 +88,11 @@ impl TestStore {
             .iter()
             .filter(|call| **call == operation)
             .count()
+    }
+
+    /// Watches that are open.
+    pub fn watching(&self) -> usize {
+        self.0.watchers.len()
     }
 
     pub fn all_calls(&self) -> usize {

@@ -5,7 +5,7 @@ use std::fmt;
 
 use onlyonce_core::BoxError;
 
-/// A body broke off: its source did, or it is longer than the policy allows.
+/// A body broke off: its source did, it is longer than the policy allows, or it was given up.
 #[derive(Debug)]
 pub struct BodyError(Kind);
 
@@ -13,6 +13,8 @@ pub struct BodyError(Kind);
 enum Kind {
     Inner(BoxError),
     TooLong(u64),
+    Panicked,
+    GivenUp,
 }
 
 impl BodyError {
@@ -22,6 +24,14 @@ impl BodyError {
 
     pub(crate) const fn too_long(most: u64) -> Self {
         Self(Kind::TooLong(most))
+    }
+
+    pub(crate) const fn panicked() -> Self {
+        Self(Kind::Panicked)
+    }
+
+    pub(crate) const fn given_up() -> Self {
+        Self(Kind::GivenUp)
     }
 
     /// Whether the request's body is longer than
@@ -36,6 +46,10 @@ impl fmt::Display for BodyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Kind::Inner(_) => f.write_str("the body broke off"),
+            Kind::Panicked => f.write_str("the body panicked while it was read"),
+            Kind::GivenUp => {
+                f.write_str("the stream was given up: its client did not read, or its task ended")
+            }
             Kind::TooLong(most) => write!(f, "the request's body is longer than {most} bytes"),
         }
     }
@@ -45,7 +59,7 @@ impl Error for BodyError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match &self.0 {
             Kind::Inner(error) => Some(&**error),
-            Kind::TooLong(_) => None,
+            Kind::TooLong(_) | Kind::Panicked | Kind::GivenUp => None,
         }
     }
 }

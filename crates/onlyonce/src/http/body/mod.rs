@@ -10,7 +10,7 @@ pub(super) use hashing::{Hashed, HashingBody, Rest};
 pub use request::RequestBody;
 pub(super) use request::{Prefix, poll_inner, read_prefix};
 pub use response::ResponseBody;
-pub(super) use response::channel;
+pub(super) use response::{FrameSender, channel};
 
 use bytes::{Buf, Bytes};
 use http_body::Frame;

@@ -2,7 +2,9 @@
 
 use std::fmt;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -78,7 +80,7 @@ where
                         .map(Ok),
                 )
             }
-            Projected::Channel { body } => body.frames.poll_recv(cx),
+            Projected::Channel { body } => body.poll_frame(cx),
         }
     }
 
@@ -123,18 +125,69 @@ impl<R> fmt::Debug for ResponseBody<R> {
     }
 }
 
+type Piece = Result<Frame<Bytes>, BodyError>;
+
 /// The client's end of a stream.
 #[derive(Debug)]
 pub(crate) struct ChannelBody {
-    frames: mpsc::Receiver<Result<Frame<Bytes>, BodyError>>,
+    frames: mpsc::Receiver<Piece>,
+    ended: Arc<AtomicBool>,
     hint: SizeHint,
+}
+
+impl ChannelBody {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Piece>> {
+        let piece = ready!(self.frames.poll_recv(cx));
+        // Whatever closes the channel but `FrameSender::end` has lost the rest of the body, which
+        // must not look whole. Said once: `swap` makes it the end.
+        if piece.is_none() && !self.ended.swap(true, Ordering::AcqRel) {
+            return Poll::Ready(Some(Err(BodyError::given_up())));
+        }
+        if matches!(piece, Some(Err(_))) {
+            self.ended.store(true, Ordering::Release);
+        }
+        Poll::Ready(piece)
+    }
+}
+
+/// The recording task's end of a stream. Dropped without [`end`](Self::end), it cuts the stream
+/// short for the client.
+#[derive(Debug)]
+pub(crate) struct FrameSender {
+    frames: mpsc::Sender<Piece>,
+    ended: Arc<AtomicBool>,
+}
+
+impl FrameSender {
+    /// Sends a frame; whether the client is still there.
+    pub(crate) async fn send(&self, piece: Piece) -> bool {
+        self.frames.send(piece).await.is_ok()
+    }
+
+    /// Resolves when the client has gone away.
+    pub(crate) async fn closed(&self) {
+        self.frames.closed().await;
+    }
+
+    /// Ends the stream as it should.
+    pub(crate) fn end(self) {
+        self.ended.store(true, Ordering::Release);
+    }
 }
 
 /// A stream from the task that records it to the client. One frame may wait: the service is
 /// never read faster than the client reads.
-pub(crate) fn channel(
-    hint: SizeHint,
-) -> (mpsc::Sender<Result<Frame<Bytes>, BodyError>>, ChannelBody) {
+pub(crate) fn channel(hint: SizeHint) -> (FrameSender, ChannelBody) {
     let (sender, frames) = mpsc::channel(1);
-    (sender, ChannelBody { frames, hint })
+    let ended = Arc::new(AtomicBool::new(false));
+    let sender = FrameSender {
+        frames: sender,
+        ended: Arc::clone(&ended),
+    };
+    let body = ChannelBody {
+        frames,
+        ended,
+        hint,
+    };
+    (sender, body)
 }

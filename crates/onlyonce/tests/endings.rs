@@ -71,6 +71,104 @@ impl Body for Panicking {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_response_that_holds_the_unread_request_is_recorded_all_the_same() {
+    for length in [5, 500] {
+        let store = TestStore::new();
+        let app = App::new(
+            &layer_with(&store, small()),
+            move |n, request: HandlerRequest| {
+                let text = n.to_string().repeat(length);
+                let body = Holding(Some(text.into()), request.into_body());
+                async move { Response::new(body.boxed_unsync()) }
+            },
+        );
+        let answer = app.send(post("k", "x".repeat(100)));
+        let answer = tokio::time::timeout(Duration::from_secs(5), answer).await;
+        assert_eq!(answer.expect("an answer in time").status, 200);
+        let retry = app.send(post("k", "x".repeat(100))).await;
+        let expected = if length == 5 {
+            Outcome::Replayed
+        } else {
+            Outcome::NotKept
+        };
+        assert_eq!(retry.outcome(), expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_body_that_is_kept_elsewhere_does_not_hold_the_answer_for_ever() {
+    let store = TestStore::new();
+    let kept = Arc::new(Mutex::new(Vec::new()));
+    let keep = Arc::clone(&kept);
+    let app = App::new(
+        &layer_with(&store, small()),
+        move |n, request: HandlerRequest| {
+            keep.lock().unwrap().push(request.into_body());
+            async move { Response::new(full(n.to_string())) }
+        },
+    );
+    let answer = app.send(post("k", "x".repeat(100)));
+    let answer = tokio::time::timeout(Duration::from_secs(600), answer).await;
+    let answer = answer.expect("an answer in time");
+    assert_eq!(
+        (answer.status, answer.text()),
+        (200, "1"),
+        "it is the handler's"
+    );
+    // What was asked for was never seen whole: no record could tell a retry from another request.
+    let retry = app.send(post("k", "x".repeat(100))).await;
+    assert_eq!(retry.problem_kind(), "outcome-unknown");
+    assert_eq!(app.executions(), 1);
+    drop(kept);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_stalls_behind_an_early_answer_does_not_hold_the_key_for_ever() {
+    let store = TestStore::new();
+    let service = layer_with(&store, small()).layer(tower::service_fn(
+        |_: Request<RequestBody<TestBody>>| async { Ok::<_, Infallible>(Response::new(full("1"))) },
+    ));
+    let (pieces, body) = mpsc::channel(8);
+    pieces
+        .send(piece("more than sixteen bytes of it"))
+        .await
+        .unwrap();
+    let request = Request::post("/").header("idempotency-key", "k");
+    let call = service.oneshot(request.body(streamed(body)).unwrap());
+    let answer = tokio::time::timeout(Duration::from_secs(600), call).await;
+    let answer = support::read(answer.expect("an answer in time").unwrap()).await;
+    assert_eq!((answer.status, answer.text()), (200, "1"));
+    assert!(!answer.verdict.was_recorded());
+    assert_eq!(store.only_entry().state, EntryState::Unknown);
+    drop(pieces);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_that_goes_on_is_waited_for() {
+    let store = TestStore::new();
+    let service = layer_with(&store, small()).layer(tower::service_fn(
+        |_: Request<RequestBody<TestBody>>| async { Ok::<_, Infallible>(Response::new(full("1"))) },
+    ));
+    let (pieces, body) = mpsc::channel(8);
+    pieces
+        .send(piece("more than sixteen bytes of it"))
+        .await
+        .unwrap();
+    let request = Request::post("/").header("idempotency-key", "k");
+    let call = tokio::spawn(service.oneshot(request.body(streamed(body)).unwrap()));
+    for _ in 0..10 {
+        tokio::time::sleep(Duration::from_secs(50)).await;
+        pieces.send(piece("and more")).await.unwrap();
+    }
+    drop(pieces);
+    let answer = support::read(call.await.unwrap().unwrap()).await;
+    assert!(
+        answer.verdict.was_recorded(),
+        "in all longer than any patience, but never idle"
+    );
+}
+
 /// An event stream fed by the test.
 fn events(store: &TestStore) -> (App, mpsc::Sender<Piece>) {
     let (pieces, body) = mpsc::channel(8);

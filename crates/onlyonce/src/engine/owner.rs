@@ -103,11 +103,15 @@ impl Owner {
     pub(crate) fn learner(&self) -> impl Fn(Fingerprint) + Send + Sync + 'static {
         let keeper = Arc::clone(&self.keeper);
         move |fingerprint| {
-            *keeper
+            let known = keeper
                 .fingerprint
                 .lock()
-                .unwrap_or_else(PoisonError::into_inner) = Some(fingerprint);
-            keeper.learned.notify_one();
+                .unwrap_or_else(PoisonError::into_inner)
+                .replace(fingerprint);
+            // Said twice, it costs the store one renewal.
+            if known.is_none() {
+                keeper.learned.notify_one();
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::any::Any;
 use std::future::poll_fn;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +17,9 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
 
-use super::body::{BodyError, FrameSender, Hashed, RequestBody, ResponseBody, channel};
+use super::body::{
+    BodyError, FrameSender, Hashed, Hashing, RequestBody, ResponseBody, channel, poll_inner,
+};
 use super::control::Control;
 use super::keyed::ExecutionContext;
 use super::replay;
@@ -43,7 +46,7 @@ pub(super) struct Execution<B> {
     pub(super) keyed: ExecutionContext,
     pub(super) owner: Owner,
     /// How far the body's hash has come, where it is hashed while it streams.
-    pub(super) hashed: Option<oneshot::Receiver<Hashed<B>>>,
+    pub(super) hashed: Option<Hashing<B>>,
 }
 
 /// How a claim is to end.
@@ -97,8 +100,9 @@ where
         let (head, body) = response.into_parts();
         let most = self.keyed.policy.max_response_body;
         let is_stream = is_event_stream(&head.headers) || body.size_hint().lower() > most as u64;
-        let mut body = pin!(body);
         let hint = body.size_hint();
+        // In an option, to be dropped as soon as it has ended: it may hold the request's body.
+        let mut body = pin!(Some(body));
         let mut recorder = Recorder::new(most);
         if is_stream {
             return self
@@ -119,6 +123,7 @@ where
                 Some(Err(error)) => break Err(error),
             }
         };
+        body.set(None);
         let (data, trailers) = recorder.into_body();
         let hashed = self.finish_hash().await;
         match read {
@@ -170,7 +175,7 @@ where
         mut self,
         head: response::Parts,
         control: Option<Control>,
-        mut body: Pin<&mut R>,
+        mut body: Pin<&mut Option<R>>,
         mut recorder: Recorder,
         hint: SizeHint,
         answer: oneshot::Sender<Answer<R, E>>,
@@ -223,6 +228,7 @@ where
                 Some(Err(error)) => break Some(Err(error)),
             }
         };
+        body.set(None);
         let status = head.status;
         let hashed = self.finish_hash().await;
         let ending = match &ended {
@@ -330,18 +336,18 @@ where
         let Some(hashed) = self.hashed.take() else {
             return Hash::Known;
         };
-        match hashed.await {
-            Ok(Hashed::Done(_)) => Hash::Known,
-            Ok(Hashed::Rest(rest)) => match rest.finish().await {
-                Hashed::Done(fingerprint) => {
-                    self.owner.learner()(fingerprint);
-                    Hash::Known
-                }
-                Hashed::TooLong => Hash::TooLong,
-                Hashed::Cut | Hashed::Rest(_) => Hash::Cut,
-            },
-            Ok(Hashed::TooLong) => Hash::TooLong,
-            Ok(Hashed::Cut) | Err(_) => Hash::Cut,
+        let patience = self.keyed.policy.abandoned_stream_timeout;
+        match hashed.finish(patience).await {
+            Hashed::Done(fingerprint) => {
+                self.owner.learner()(fingerprint);
+                Hash::Known
+            }
+            Hashed::TooLong => Hash::TooLong,
+            Hashed::Stalled => {
+                tracing::warn!("answered, but the request's body was never read to its end");
+                Hash::Cut
+            }
+            Hashed::Cut | Hashed::Rest(_) => Hash::Cut,
         }
     }
 
@@ -425,7 +431,7 @@ impl SettledExecution {
 enum Hash {
     /// All of it, or all that counts.
     Known,
-    /// The client broke off.
+    /// The client broke off, or nobody has read it to its end.
     Cut,
     /// It was longer than allowed.
     TooLong,
@@ -554,13 +560,18 @@ impl Client {
     }
 }
 
-async fn next_frame<R>(body: Pin<&mut R>) -> Option<Result<Frame<Bytes>, BodyError>>
+/// # Cancellation safety
+/// Dropping it loses no frame.
+async fn next_frame<R>(mut body: Pin<&mut Option<R>>) -> Option<Result<Frame<Bytes>, BodyError>>
 where
     R: Body,
     R::Error: Into<BoxError>,
 {
-    let mut body = body;
-    poll_fn(|cx| super::body::poll_inner(body.as_mut(), cx)).await
+    poll_fn(|cx| match body.as_mut().as_pin_mut() {
+        Some(body) => poll_inner(body, cx),
+        None => Poll::Ready(None),
+    })
+    .await
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

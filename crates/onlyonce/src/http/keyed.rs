@@ -18,7 +18,9 @@ use tokio::sync::oneshot;
 use tower_service::Service;
 use tracing::Instrument as _;
 
-use super::body::{Hashed, HashingBody, Prefix, RequestBody, ResponseBody, Rest, read_prefix};
+use super::body::{
+    Hashed, Hashing, HashingBody, Prefix, RequestBody, ResponseBody, Rest, read_prefix,
+};
 use super::control::Control;
 use super::execute::{Answer, Execution};
 use super::fingerprint::{BodyHasher, of_whole};
@@ -273,7 +275,7 @@ impl Keyed {
                 replay::held(decision, record, &self.about())
             }
             Hashed::TooLong => self.too_large(),
-            Hashed::Cut | Hashed::Rest(_) => {
+            Hashed::Cut | Hashed::Stalled | Hashed::Rest(_) => {
                 let detail = "the request's body broke off; nothing was executed";
                 self.refuse(ProblemKind::BodyUnreadable, detail, None)
             }
@@ -285,10 +287,7 @@ impl Keyed {
         &mut self,
         owner: &Owner,
         ahead: Ahead<B>,
-    ) -> (
-        Request<RequestBody<B>>,
-        Option<oneshot::Receiver<Hashed<B>>>,
-    )
+    ) -> (Request<RequestBody<B>>, Option<Hashing<B>>)
     where
         B: Body,
         B::Error: Into<BoxError>,

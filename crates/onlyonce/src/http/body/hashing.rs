@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use onlyonce_core::{BoxError, Fingerprint};
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::BodyError;
 use super::request::{plus, poll_inner};
@@ -23,6 +27,9 @@ pub(crate) enum Hashed<B> {
     Rest(Box<Rest<B>>),
     /// It broke off: the client hung up, or sent something that is no body.
     Cut,
+    /// Nobody has read of it for long: the client sends nothing, or somebody holds the body
+    /// without reading it.
+    Stalled,
     /// It is longer than allowed.
     TooLong,
 }
@@ -72,12 +79,30 @@ where
     /// Dropping it closes the body where it is.
     pub(crate) async fn finish(mut self: Box<Self>) -> Hashed<B> {
         loop {
-            match poll_fn(|cx| self.poll_chunk(cx)).await {
-                None => return Hashed::Done(self.hasher.finish()),
-                Some(Ok(_)) => {}
-                Some(Err(error)) if error.is_too_long() => return Hashed::TooLong,
-                Some(Err(_)) => return Hashed::Cut,
+            if let Some(ended) = self.skip_chunk().await {
+                return ended;
             }
+        }
+    }
+
+    /// As [`finish`](Self::finish), giving up when nothing comes for as long as `patience`.
+    async fn finish_within(mut self: Box<Self>, patience: Duration) -> Hashed<B> {
+        loop {
+            match timeout(patience, self.skip_chunk()).await {
+                Ok(Some(ended)) => return ended,
+                Ok(None) => {}
+                Err(_) => return Hashed::Stalled,
+            }
+        }
+    }
+
+    /// Hashes the next chunk and throws it away; says how it ended, when it has.
+    async fn skip_chunk(&mut self) -> Option<Hashed<B>> {
+        match poll_fn(|cx| self.poll_chunk(cx)).await {
+            None => Some(Hashed::Done(self.hasher.finish())),
+            Some(Ok(_)) => None,
+            Some(Err(error)) if error.is_too_long() => Some(Hashed::TooLong),
+            Some(Err(_)) => Some(Hashed::Cut),
         }
     }
 
@@ -104,28 +129,67 @@ where
     }
 }
 
+/// Where a [`HashingBody`] reports.
+pub(crate) struct Hashing<B> {
+    reported: oneshot::Receiver<Hashed<B>>,
+    /// Chunks that were read, so that a slow reader can be told from one that has stopped.
+    read: Arc<AtomicU64>,
+}
+
+impl<B> Hashing<B>
+where
+    B: Body,
+    B::Error: Into<BoxError>,
+{
+    /// How the body ended; what the handler left unread is read here.
+    ///
+    /// Gives up when nothing is read for as long as `patience`: the handler may have put the
+    /// body where nobody reads or drops it, and the client may have stopped sending.
+    pub(crate) async fn finish(mut self, patience: Duration) -> Hashed<B> {
+        let mut seen = self.read.load(Ordering::Relaxed);
+        loop {
+            match timeout(patience, &mut self.reported).await {
+                Ok(Ok(Hashed::Rest(rest))) => return rest.finish_within(patience).await,
+                Ok(Ok(hashed)) => return hashed,
+                // The body reports when it is dropped, at the latest.
+                Ok(Err(_)) => return Hashed::Cut,
+                Err(_) => {
+                    let read = self.read.load(Ordering::Relaxed);
+                    if read == seen {
+                        return Hashed::Stalled;
+                    }
+                    seen = read;
+                }
+            }
+        }
+    }
+}
+
 /// The body that the handler reads. At its end, or when the handler drops it, it reports how
 /// far the hash has come.
 pub(crate) struct HashingBody<B> {
     rest: Option<Box<Rest<B>>>,
     report: Option<oneshot::Sender<Hashed<B>>>,
+    read: Arc<AtomicU64>,
     learned: Box<dyn Fn(Fingerprint) + Send + Sync>,
 }
 
 impl<B> HashingBody<B> {
-    /// A body that reports to the receiver, and calls `learned` as soon as the fingerprint is
+    /// A body that reports to the other end, and calls `learned` as soon as the fingerprint is
     /// known.
     pub(crate) fn new(
         rest: Box<Rest<B>>,
         learned: impl Fn(Fingerprint) + Send + Sync + 'static,
-    ) -> (Self, oneshot::Receiver<Hashed<B>>) {
+    ) -> (Self, Hashing<B>) {
         let (report, reported) = oneshot::channel();
+        let read = Arc::new(AtomicU64::new(0));
         let body = Self {
             rest: Some(rest),
             report: Some(report),
+            read: Arc::clone(&read),
             learned: Box::new(learned),
         };
-        (body, reported)
+        (body, Hashing { reported, read })
     }
 
     fn report(&mut self, hashed: Hashed<B>) {
@@ -151,10 +215,12 @@ where
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        let Some(rest) = &mut self.rest else {
+        let this = &mut *self;
+        let Some(rest) = &mut this.rest else {
             return Poll::Ready(None);
         };
         let frame = ready!(rest.poll_chunk(cx));
+        this.read.fetch_add(1, Ordering::Relaxed);
         let ended = match &frame {
             None => Some(Hashed::Done(rest.hasher.finish())),
             Some(Err(error)) if error.is_too_long() => Some(Hashed::TooLong),

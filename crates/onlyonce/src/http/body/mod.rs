@@ -6,7 +6,7 @@ mod request;
 mod response;
 
 pub use error::BodyError;
-pub(super) use hashing::{Hashed, HashingBody, Rest};
+pub(super) use hashing::{Hashed, Hashing, HashingBody, Rest};
 pub use request::RequestBody;
 pub(super) use request::{Prefix, poll_inner, read_prefix};
 pub use response::ResponseBody;

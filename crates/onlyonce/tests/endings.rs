@@ -199,6 +199,36 @@ async fn hazard_21_a_stream_that_was_given_up_never_ends_as_if_it_were_whole() {
     assert!(read.is_err(), "cut short, and it must show");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_response_whose_body_panics_is_a_cut_one() {
+    for long in [false, true] {
+        let store = TestStore::new();
+        let app = App::new(&layer_with(&store, small()), move |_, _| async move {
+            let mut response = Response::new(Panicking.boxed_unsync());
+            if long {
+                let value = HeaderValue::from_static("text/event-stream");
+                response.headers_mut().insert("content-type", value);
+            }
+            response
+        });
+        let response = app.start(post("k", "")).await;
+        if long {
+            assert!(response.into_body().collect().await.is_err());
+        } else {
+            assert_eq!(
+                support::read(response).await.problem_kind(),
+                "outcome-unknown"
+            );
+        }
+        assert_eq!(
+            store.only_entry().state,
+            EntryState::Unknown,
+            "held at once"
+        );
+        assert_eq!(app.executions(), 1);
+    }
+}
+
 /// An upload that breaks off under a handler that answers what it is told to.
 async fn cut_upload(
     policy: Policy,

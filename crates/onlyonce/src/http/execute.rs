@@ -567,11 +567,13 @@ where
     R: Body,
     R::Error: Into<BoxError>,
 {
-    poll_fn(|cx| match body.as_mut().as_pin_mut() {
+    let next = poll_fn(|cx| match body.as_mut().as_pin_mut() {
         Some(body) => poll_inner(body, cx),
         None => Poll::Ready(None),
-    })
-    .await
+    });
+    // A body that panics has broken off: the claim must be settled all the same.
+    let next = AssertUnwindSafe(next).catch_unwind().await;
+    next.unwrap_or_else(|_| Some(Err(BodyError::panicked())))
 }
 
 fn is_event_stream(headers: &HeaderMap) -> bool {

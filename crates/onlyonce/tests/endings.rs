@@ -259,3 +259,36 @@ async fn cut_upload(
     store
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_service_that_says_hold_is_heard_even_when_the_upload_broke_off() {
+    for control in [Control::Hold, Control::Ambiguous] {
+        let store = cut_upload(small(), 502, Some(control), || full("")).await;
+        assert_eq!(store.only_entry().state, EntryState::Unknown, "{control:?}");
+        assert_eq!(store.calls(Operation::Release), 0);
+    }
+    for control in [None, Some(Control::NoStore), Some(Control::NotExecuted)] {
+        let store = cut_upload(small(), 400, control, || full("")).await;
+        assert!(store.entries().is_empty(), "{control:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_success_that_breaks_off_with_its_upload_is_unknown() {
+    let broken = || {
+        let frames = [piece("half"), Err(io::Error::other("cut"))];
+        StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync()
+    };
+    let store = cut_upload(small(), 200, None, broken).await;
+    assert_eq!(store.only_entry().state, EntryState::Unknown);
+    let store = cut_upload(small(), 400, None, broken).await;
+    assert!(store.entries().is_empty(), "refused: nothing was done");
+}
+
+#[tokio::test(start_paused = true)]
+async fn where_a_500_is_final_one_to_a_broken_upload_is_not_forgotten() {
+    let store = cut_upload(small().with_store(StatusSet::ALL), 500, None, || full("")).await;
+    assert_eq!(store.only_entry().state, EntryState::Unknown);
+    let store = cut_upload(small().with_store(StatusSet::ALL), 400, None, || full("")).await;
+    assert!(store.entries().is_empty(), "refused: nothing was done");
+}
+

@@ -156,10 +156,7 @@ where
                     error = &error as &dyn std::error::Error,
                     "response cut short"
                 );
-                let ending = match hashed {
-                    Hash::Cut | Hash::TooLong => Ending::Release,
-                    Hash::Known => Ending::Unknown,
-                };
+                let ending = self.broken(head.status, control, hashed);
                 let settled = self.settle(ending).await;
                 let mut problem = replay::unknown(&settled.keyed.policy);
                 problem.status = StatusCode::BAD_GATEWAY;
@@ -249,7 +246,7 @@ where
             }),
             Some(Err(error)) => {
                 tracing::error!(error = error as &dyn std::error::Error, "stream cut short");
-                Ending::Unknown
+                self.broken(status, control, hashed)
             }
             None => {
                 tracing::warn!("stream abandoned by its client");
@@ -304,21 +301,23 @@ where
         keep: impl FnOnce(&Policy) -> Done,
     ) -> Ending {
         let policy = &self.keyed.policy;
-        match (hashed, control) {
-            (Hash::Cut | Hash::TooLong, _) if status.as_u16() >= 400 => return Ending::Release,
-            // It says that it succeeded with a request that nobody has seen whole.
-            (Hash::Cut | Hash::TooLong, _) => return Ending::Unknown,
-            (Hash::Known, Some(Control::NoStore)) => return Ending::Release,
-            (Hash::Known, Some(Control::NotExecuted)) => return Ending::GiveBack,
-            (Hash::Known, Some(Control::Hold)) => return Ending::Hold,
-            (Hash::Known, Some(Control::Ambiguous)) => return Ending::Unknown,
-            (Hash::Known, Some(Control::Lifetime(lifetime))) => {
-                return Ending::Keep {
-                    done: keep(policy),
-                    lifetime,
-                };
-            }
-            (Hash::Known, None) => {}
+        let lifetime = match control {
+            // The service's own word wins, whatever became of the request's body.
+            Some(Control::NoStore) => return Ending::Release,
+            Some(Control::NotExecuted) => return Ending::GiveBack,
+            Some(Control::Hold) => return Ending::Hold,
+            Some(Control::Ambiguous) => return Ending::Unknown,
+            Some(Control::Lifetime(lifetime)) => Some(lifetime),
+            None => None,
+        };
+        if hashed != Hash::Known {
+            return self.unseen(status);
+        }
+        if let Some(lifetime) = lifetime {
+            return Ending::Keep {
+                done: keep(policy),
+                lifetime,
+            };
         }
         if policy.store.contains(status.as_u16()) {
             Ending::Keep {
@@ -327,6 +326,28 @@ where
             }
         } else {
             Ending::Release
+        }
+    }
+
+    /// How a claim ends whose response broke off behind its head.
+    fn broken(&self, status: StatusCode, control: Option<Control>, hashed: Hash) -> Ending {
+        match (control, hashed) {
+            (None | Some(Control::Lifetime(_)), Hash::Known) => Ending::Unknown,
+            (None | Some(Control::Lifetime(_)), _) => self.unseen(status),
+            (Some(_), _) => self.ending(status, control, hashed, |_| Done::Unknown),
+        }
+    }
+
+    /// How a claim ends whose request nobody has seen whole: there is no fingerprint to record
+    /// a response under.
+    fn unseen(&self, status: StatusCode) -> Ending {
+        let refused = status.is_client_error();
+        let failed = status.is_server_error() && !self.keyed.policy.store.contains(status.as_u16());
+        if refused || failed {
+            Ending::Release
+        } else {
+            // It says that it succeeded, or failed in a way that counts as final.
+            Ending::Unknown
         }
     }
 

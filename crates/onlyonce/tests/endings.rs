@@ -292,3 +292,34 @@ async fn where_a_500_is_final_one_to_a_broken_upload_is_not_forgotten() {
     assert!(store.entries().is_empty(), "refused: nothing was done");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_long_body_that_does_not_count_takes_over_like_a_short_one() {
+    let none = FingerprintRule::On {
+        body: BodyFingerprint::None,
+        headers: vec![],
+    };
+    for rule in [FingerprintRule::Off, none] {
+        let store = TestStore::new();
+        let policy = small()
+            .with_fingerprint(rule)
+            .with_on_unknown(OnUnknown::Retry);
+        let app = App::new(&layer_with(&store, policy), |n, request| async move {
+            request.into_body().collect().await.unwrap();
+            Response::new(full(n.to_string()))
+        });
+        let long = || Full::new(Bytes::from("x".repeat(1000)));
+        let request = || Request::post("/").header("idempotency-key", "k");
+        let first = app.send(request().body(long()).unwrap()).await;
+        assert_eq!(first.text(), "1");
+        // As after `kill -9`: in progress, and nobody renews.
+        store.meddle(|entry| {
+            entry.state = EntryState::InProgress {
+                lease_until: onlyonce_core::Timestamp::from_millis(0),
+                keep: Duration::from_secs(3600),
+            };
+        });
+        let second = app.send(request().body(long()).unwrap()).await;
+        assert_eq!((second.text(), second.verdict.attempt()), ("2", Some(2)));
+    }
+}
+

@@ -47,7 +47,7 @@ impl<B> Ahead<B> {
     fn fingerprint(&self) -> Option<Fingerprint> {
         match self {
             Self::Whole { fingerprint, .. } => Some(*fingerprint),
-            Self::Longer(_) => None,
+            Self::Longer(rest) => rest.settled(),
         }
     }
 
@@ -263,7 +263,7 @@ impl Keyed {
         B::Error: Into<BoxError>,
     {
         let rest = match ahead {
-            Ahead::Longer(rest) if record.fingerprint.is_some() => rest,
+            Ahead::Longer(rest) if record.fingerprint.is_some() && rest.settled().is_none() => rest,
             Ahead::Longer(_) | Ahead::Whole { .. } => {
                 return replay::held(decision, record, &self.about());
             }

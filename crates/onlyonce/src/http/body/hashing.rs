@@ -37,6 +37,8 @@ pub(crate) enum Hashed<B> {
 /// A body that is partly read, and the hash so far. Boxed, for a hasher takes two kilobytes.
 pub(crate) struct Rest<B> {
     hasher: BodyHasher,
+    /// Where the body does not count.
+    settled: Option<Fingerprint>,
     /// Read ahead, hashed, not handed on yet.
     chunks: VecDeque<Bytes>,
     body: Pin<Box<B>>,
@@ -48,6 +50,11 @@ impl<B> Rest<B> {
     /// Into a body for the handler, unhashed: for a request that goes on without protection.
     pub(crate) fn into_parts(self: Box<Self>) -> (VecDeque<Bytes>, Pin<Box<B>>) {
         (self.chunks, self.body)
+    }
+
+    /// The fingerprint, where it is known without the rest: the body does not count.
+    pub(crate) const fn settled(&self) -> Option<Fingerprint> {
+        self.settled
     }
 }
 
@@ -65,6 +72,7 @@ where
         chunks.iter().for_each(|chunk| hasher.update(chunk));
         let length = chunks.iter().map(|chunk| chunk.len() as u64).sum();
         Box::new(Self {
+            settled: hasher.settled(),
             hasher,
             chunks,
             body,
@@ -73,7 +81,7 @@ where
         })
     }
 
-    /// Reads on to the end, throwing the bytes away.
+    /// Reads on to the end, throwing the bytes away; not at all where they do not count.
     ///
     /// # Cancellation safety
     /// Dropping it closes the body where it is.
@@ -98,6 +106,9 @@ where
 
     /// Hashes the next chunk and throws it away; says how it ended, when it has.
     async fn skip_chunk(&mut self) -> Option<Hashed<B>> {
+        if let Some(fingerprint) = self.settled {
+            return Some(Hashed::Done(fingerprint));
+        }
         match poll_fn(|cx| self.poll_chunk(cx)).await {
             None => Some(Hashed::Done(self.hasher.finish())),
             Some(Ok(_)) => None,

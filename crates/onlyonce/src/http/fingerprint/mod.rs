@@ -70,6 +70,14 @@ impl BodyHasher {
         })
     }
 
+    /// The fingerprint, where the body does not count: known before any of it is read.
+    pub(super) fn settled(&self) -> Option<Fingerprint> {
+        match &self.0 {
+            Kind::Off | Kind::HeadOnly(_) => Some(self.finish()),
+            Kind::Bytes(_) | Kind::Multipart(_) => None,
+        }
+    }
+
     pub(super) fn update(&mut self, piece: &[u8]) {
         match &mut self.0 {
             Kind::Off | Kind::HeadOnly(_) => {}

@@ -293,6 +293,22 @@ async fn where_a_500_is_final_one_to_a_broken_upload_is_not_forgotten() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn one_frame_beyond_the_limit_is_too_long_before_anything_executes() {
+    let store = TestStore::new();
+    let service = layer_with(&store, small().with_max_request_body(16)).layer(tower::service_fn(
+        |_: Request<RequestBody<TestBody>>| async { Ok::<_, Infallible>(Response::new(full("1"))) },
+    ));
+    let (pieces, body) = mpsc::channel(8);
+    pieces.send(piece("seventeen bytes!!")).await.unwrap();
+    drop(pieces);
+    let request = Request::post("/").header("idempotency-key", "k");
+    let response = service.oneshot(request.body(streamed(body)).unwrap()).await;
+    let answer = support::read(response.unwrap()).await;
+    assert_eq!(answer.status, 413);
+    assert_eq!(store.all_calls(), 0);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_long_body_that_does_not_count_takes_over_like_a_short_one() {
     let none = FingerprintRule::On {
         body: BodyFingerprint::None,

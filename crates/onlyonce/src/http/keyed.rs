@@ -169,9 +169,6 @@ impl Keyed {
 
         // A hang-up while the body is read ends the request here: nothing has happened yet.
         let ahead = match read_prefix(body, self.policy.buffer).await {
-            Ok(Prefix::Whole { data, .. }) if data.len() as u64 > most => {
-                return Ok(self.too_large());
-            }
             Ok(Prefix::Whole { data, trailers }) => {
                 let fingerprint = of_whole(&self.parts, &data, &self.policy.fingerprint);
                 Ahead::Whole {
@@ -179,6 +176,12 @@ impl Keyed {
                     trailers,
                     fingerprint,
                 }
+            }
+            // The limit may be passed by what was read ahead alone.
+            Ok(Prefix::Longer { chunks, .. })
+                if chunks.iter().map(|chunk| chunk.len() as u64).sum::<u64>() > most =>
+            {
+                return Ok(self.too_large());
             }
             Ok(Prefix::Longer { chunks, rest }) => {
                 let hasher = BodyHasher::new(&self.parts, &self.policy.fingerprint);

@@ -339,3 +339,21 @@ async fn a_long_body_that_does_not_count_takes_over_like_a_short_one() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_lifetime_beyond_all_calendars_is_cut_to_the_longest() {
+    let store = TestStore::new();
+    let policy = Policy::new(Profile::Standard).with_verdict_headers(true);
+    let app = App::new(&layer_with(&store, policy), |n, _| async move {
+        let mut response = Response::new(full(n.to_string()));
+        let value = HeaderValue::from_static("lifetime=99999999999999999");
+        response.headers_mut().insert("idempotency-control", value);
+        response
+    });
+    for outcome in [Outcome::Executed, Outcome::Replayed] {
+        let answer = app.send(post("k", "")).await;
+        assert_eq!((answer.outcome(), answer.text()), (outcome, "1"));
+        let expires = answer.header("idempotency-expires").unwrap();
+        assert!(httpdate::parse_http_date(expires).is_ok(), "{expires}");
+    }
+}
+

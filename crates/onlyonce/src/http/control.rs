@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, Response};
+use onlyonce_core::Policy;
 
 pub(crate) const CONTROL: HeaderName = HeaderName::from_static("idempotency-control");
 
@@ -32,7 +33,8 @@ pub enum Control {
     /// Whether it took effect is unknown (an upstream that broke off): the policy's `on_unknown`
     /// decides.
     Ambiguous,
-    /// Keep this response, whatever its status, for so long.
+    /// Keep this response, whatever its status, for so long, at most for
+    /// [`Policy::LONGEST_LIFETIME`].
     Lifetime(Duration),
 }
 
@@ -41,7 +43,11 @@ impl Control {
     pub(crate) fn take<B>(response: &mut Response<B>) -> Option<Self> {
         let header = Self::from_headers(response.headers());
         response.headers_mut().remove(CONTROL);
-        response.extensions_mut().remove::<Self>().or(header)
+        let control = response.extensions_mut().remove::<Self>().or(header)?;
+        Some(match control {
+            Self::Lifetime(lifetime) => Self::Lifetime(lifetime.min(Policy::LONGEST_LIFETIME)),
+            other => other,
+        })
     }
 
     /// The most careful of all that the header lines say; a word that is not known is skipped,

@@ -16,6 +16,9 @@ use crate::{Outcome, Verdict, telemetry};
 const OUTCOME: HeaderName = HeaderName::from_static("idempotency-outcome");
 const EXPIRES: HeaderName = HeaderName::from_static("idempotency-expires");
 
+/// 9999-12-31T23:59:59Z, the last second that an HTTP date can tell.
+const LAST_DATE: u64 = 253_402_300_799_000;
+
 /// Fields that belong to one connection, not to the message (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [HeaderName; 9] = [
     CONNECTION,
@@ -231,7 +234,8 @@ impl About<'_> {
 
     fn date(&self, left: Duration) -> HeaderValue {
         let now = self.shared.engine.clock().now();
-        let date = UNIX_EPOCH + Duration::from_millis(now.plus(left).as_millis());
+        let end = now.plus(left).as_millis().min(LAST_DATE);
+        let date = UNIX_EPOCH + Duration::from_millis(end);
         HeaderValue::from_str(&httpdate::fmt_http_date(date))
             .unwrap_or_else(|_| HeaderValue::from_static(""))
     }

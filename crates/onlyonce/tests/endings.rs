@@ -357,3 +357,19 @@ async fn a_lifetime_beyond_all_calendars_is_cut_to_the_longest() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_response_with_tens_of_thousands_of_fields_is_replayed() {
+    let store = TestStore::new();
+    let app = App::new(&layer_with(&store, small()), |_, _| async {
+        let mut response = Response::new(full("x"));
+        for n in 0..30_000 {
+            response
+                .headers_mut()
+                .append("set-cookie", HeaderValue::from(n));
+        }
+        response
+    });
+    app.send(post("k", "")).await;
+    let retry = app.send(post("k", "")).await;
+    assert_eq!(retry.headers.get_all("set-cookie").iter().count(), 30_000);
+}

@@ -7,6 +7,7 @@ use onlyonce_core::{
     StoreError, decide,
 };
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::{Engine, Owner};
 use crate::telemetry;
@@ -16,8 +17,8 @@ const POLL: Duration = Duration::from_secs(1);
 
 /// What a keyed request gets.
 pub(crate) enum Admission {
-    /// It owns the key: execute.
-    Won(Owner),
+    /// It owns the key: execute. The token keeps shutdown waiting until the work is spawned.
+    Won(Owner, TaskTrackerToken),
     /// It gets what the record says. Never [`Decision::Execute`].
     Held(Decision, Record),
     /// The store failed.
@@ -64,9 +65,9 @@ impl Admittance<'_> {
             fingerprint,
             label,
         } = self;
-        if engine.is_closing() {
+        let Some(entered) = engine.enter() else {
             return Admission::Closing;
-        }
+        };
         let attempt = Attempt {
             id,
             nonce: Nonce::random(),
@@ -105,13 +106,16 @@ impl Admittance<'_> {
             drop(under_way);
             let record = match claim {
                 Ok(Claim::Won(lease)) if engine.is_closing() => {
-                    // Shut down in the meantime, and nobody would wait for this one.
-                    let limit = policy.store_timeout;
-                    let _ = engine.give_back(&lease, limit, limit).await;
+                    // Shut down in the meantime. On a task of its own: the client may hang up.
+                    let (engine, limit) = (engine.clone(), policy.store_timeout);
+                    engine.clone().spawn(async move {
+                        let _ = engine.give_back(&lease, limit, limit).await;
+                    });
                     return Admission::Closing;
                 }
                 Ok(Claim::Won(lease)) => {
-                    return Admission::Won(Owner::new(engine, policy, &attempt, lease, claimed_at));
+                    let owner = Owner::new(engine, policy, &attempt, lease, claimed_at);
+                    return Admission::Won(owner, entered);
                 }
                 Ok(Claim::Held(record)) => record,
                 Err(error) => return Admission::Failed(error),

@@ -13,6 +13,7 @@ use std::time::Duration;
 use onlyonce_core::{RecordId, Scope, Secret, SharedStore, SystemClock};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 pub(crate) use admit::{Admission, Admittance};
 pub(crate) use limits::Place;
@@ -114,7 +115,8 @@ impl Engine {
             .is_ok()
     }
 
-    /// How many claimed requests are at work, and streams still being recorded.
+    /// How many requests ask for their key, wait for it, or are at work under it, and streams
+    /// still being recorded: what [`shutdown`](Self::shutdown) waits for.
     #[must_use]
     pub fn running(&self) -> usize {
         self.0.tasks.len()
@@ -132,6 +134,14 @@ impl Engine {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.0.closing.is_cancelled()
+    }
+
+    /// Lets a request in, and shutdown wait for it while it holds the token; `None` when the
+    /// engine is shutting down.
+    pub(crate) fn enter(&self) -> Option<TaskTrackerToken> {
+        // The token first: either shutdown sees it, or this sees the shutdown.
+        let token = self.0.tasks.token();
+        (!self.is_closing()).then_some(token)
     }
 
     /// A place among the `most` requests that one scope may have at work on this node.

@@ -186,8 +186,8 @@ impl Engine {
             fingerprint: Some(fingerprint),
             label: "run".into(),
         };
-        let owner = match admittance.ask().await {
-            Admission::Won(owner) => owner,
+        let (owner, _entered) = match admittance.ask().await {
+            Admission::Won(owner, entered) => (owner, entered),
             Admission::Held(decision, record) => return held(decision, &record),
             Admission::Failed(error) => return Err(RunError::Store(error)),
             Admission::Closing => return Err(RunError::Closing),

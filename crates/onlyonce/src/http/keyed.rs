@@ -202,7 +202,7 @@ impl Keyed {
             label: self.label(),
         };
         match admittance.ask().await {
-            Admission::Won(owner) => {
+            Admission::Won(owner, entered) => {
                 // From here on no await stands between the claim and the task that owns it.
                 let (request, hashed) = self.request(&owner, ahead);
                 let (send, receive) = oneshot::channel();
@@ -221,6 +221,7 @@ impl Keyed {
                 };
                 let task = execution.run(inner, request, send);
                 engine.spawn(task.instrument(tracing::Span::current()));
+                drop(entered);
                 settle_answer(receive).await
             }
             Admission::Held(decision, record) => Ok(self.held(decision, &record, ahead).await),

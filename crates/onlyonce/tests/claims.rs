@@ -1,0 +1,61 @@
+//! Claims under way when something else happens: shutdown, hang-ups, a store that falters.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod support;
+
+use std::panic::AssertUnwindSafe;
+use std::time::Duration;
+
+use futures_util::FutureExt as _;
+use onlyonce::{Engine, Fingerprint, IdempotencyLayer, Key, Policy, Profile, RunError};
+use onlyonce_core::{Operation, StoreErrorKind};
+use support::{App, Fault, TestStore, post, until};
+
+fn key() -> Key {
+    Key::new("job-1").unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_waits_for_a_claim_under_way_and_sees_it_given_back() {
+    let store = TestStore::new();
+    let layer = IdempotencyLayer::new(store.clone());
+    let app = App::counting(&layer);
+    store.order(Operation::Claim, Fault::Late(Duration::from_millis(500)));
+    let call = tokio::spawn(app.start(post("k", "x")));
+    until("the claim is under way", || {
+        store.calls(Operation::Claim) == 1
+    })
+    .await;
+    assert!(layer.engine().shutdown(Duration::from_secs(30)).await);
+    assert!(
+        call.is_finished() || store.calls(Operation::Release) == 1,
+        "nothing is left under way"
+    );
+    assert!(store.entries().is_empty(), "not left to be held as unknown");
+    assert_eq!(call.await.unwrap().status(), 503);
+    assert_eq!(app.executions(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_hangs_up_while_its_claim_is_given_back_leaves_no_key_behind() {
+    let store = TestStore::new();
+    let layer = IdempotencyLayer::new(store.clone());
+    let app = App::counting(&layer);
+    store.order(Operation::Claim, Fault::Late(Duration::from_millis(500)));
+    store.order(Operation::Release, Fault::Late(Duration::from_millis(500)));
+    let call = tokio::spawn(app.start(post("k", "x")));
+    until("the claim is under way", || {
+        store.calls(Operation::Claim) == 1
+    })
+    .await;
+    let engine = layer.engine().clone();
+    let shutdown = tokio::spawn(async move { engine.shutdown(Duration::from_secs(30)).await });
+    until("it is being given back", || {
+        store.calls(Operation::Release) == 1
+    })
+    .await;
+    call.abort();
+    assert!(shutdown.await.unwrap());
+    assert!(store.entries().is_empty());
+}
+

@@ -59,3 +59,15 @@ async fn a_client_that_hangs_up_while_its_claim_is_given_back_leaves_no_key_behi
     assert!(store.entries().is_empty());
 }
 
+#[tokio::test(start_paused = true)]
+async fn hazard_03_a_claim_that_may_have_landed_is_given_back_whatever_came_after() {
+    let store = TestStore::new();
+    let app = App::counting(&IdempotencyLayer::new(store.clone()));
+    store.order(Operation::Claim, Fault::ReplyLost);
+    store.order(Operation::Claim, Fault::Fails(StoreErrorKind::Full));
+    let answer = app.send(post("k", "x")).await;
+    assert_eq!(answer.status, 503);
+    until("the claim is given back", || store.entries().is_empty()).await;
+    assert_eq!(app.send(post("k", "x")).await.text(), "1");
+}
+

@@ -142,6 +142,9 @@ impl Engine {
     }
 
     /// Calls until it succeeds, fails for good, or `overall` has passed.
+    ///
+    /// When it fails for good after an earlier try that may have taken effect, that try's error
+    /// is returned: it is the one that says so.
     async fn persist<T, F>(
         &self,
         operation: Operation,
@@ -154,6 +157,7 @@ impl Engine {
     {
         let until = Instant::now() + overall;
         let mut backoff = Backoff::new();
+        let mut ambiguous = None;
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.timed(operation, limit.min(left), call()).await {
@@ -163,8 +167,9 @@ impl Engine {
                     if Instant::now() >= until {
                         return Err(error);
                     }
+                    ambiguous = Some(error);
                 }
-                result => return result,
+                result => return result.map_err(|error| ambiguous.unwrap_or(error)),
             }
         }
     }

@@ -71,3 +71,22 @@ async fn hazard_03_a_claim_that_may_have_landed_is_given_back_whatever_came_afte
     assert_eq!(app.send(post("k", "x")).await.text(), "1");
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_store_that_fails_for_long_does_not_gather_work_without_end() {
+    let store = TestStore::new();
+    let layer = IdempotencyLayer::new(store.clone());
+    let app = App::counting(&layer);
+    let fails = Fault::Fails(StoreErrorKind::Unavailable);
+    store.order_times(Operation::Claim, fails, 6_000);
+    for n in 0..6_000 {
+        let call = app.start(post(&n.to_string(), ""));
+        let mut call = Box::pin(call);
+        assert!((&mut call).now_or_never().is_none());
+    }
+    assert!(
+        layer.engine().running() <= 5_000,
+        "{}",
+        layer.engine().running()
+    );
+}
+

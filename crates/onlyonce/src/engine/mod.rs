@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onlyonce_core::{RecordId, Scope, Secret, SharedStore, SystemClock};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -48,6 +49,7 @@ struct Inner {
     closing: CancellationToken,
     waiters: Arc<Tally>,
     in_progress: Arc<Tally>,
+    disowning: Arc<Semaphore>,
 }
 
 /// Builds an [`Engine`].
@@ -78,6 +80,7 @@ impl EngineBuilder {
             closing: CancellationToken::new(),
             waiters: Arc::default(),
             in_progress: Arc::default(),
+            disowning: Arc::new(Semaphore::new(store::MOST_DISOWNED)),
         }))
     }
 }

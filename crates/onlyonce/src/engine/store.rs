@@ -10,6 +10,10 @@ use tokio::time::Instant;
 
 use super::Engine;
 
+/// How many claims that may have landed are looked after at once. A store that is away for long
+/// would gather them without end; what is beyond runs out with its lease.
+pub(super) const MOST_DISOWNED: usize = 4096;
+
 /// Waits between tries: short at first, never long.
 pub(crate) struct Backoff(Duration);
 
@@ -90,6 +94,13 @@ impl Engine {
         if tokio::runtime::Handle::try_current().is_err() {
             return;
         }
+        let Ok(permit) = std::sync::Arc::clone(&self.0.disowning).try_acquire_owned() else {
+            tracing::warn!(
+                key = attempt.id.tag(),
+                "a claim that failed may have landed in the store, and too many are looked after"
+            );
+            return;
+        };
         let engine = self.clone();
         // Found again by its nonce; must not take over what it did not win the first time.
         let attempt = Attempt {
@@ -97,6 +108,7 @@ impl Engine {
             ..attempt.clone()
         };
         self.spawn(async move {
+            let _permit = permit;
             let overall = attempt.lease.max(Duration::from_secs(60));
             let claim = || engine.0.store.claim(&attempt);
             let given_back = match engine

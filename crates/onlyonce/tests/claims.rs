@@ -90,3 +90,33 @@ async fn a_store_that_fails_for_long_does_not_gather_work_without_end() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_job_whose_policy_cannot_work_is_refused() {
+    let engine = Engine::new(TestStore::new());
+    let policy = Policy::new(Profile::Standard).with_lease(Duration::ZERO);
+    let work = async { Ok::<_, String>(1) };
+    let ran = engine.run(key(), Fingerprint::OFF, &policy, work).await;
+    assert!(
+        matches!(&ran, Err(error) if error.to_string().contains("lease")),
+        "{ran:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_the_making_of_a_job_releases_the_key() {
+    let store = TestStore::new();
+    let engine = Engine::new(store.clone());
+    let policy = Policy::new(Profile::Standard);
+    let ran = engine.run_with(
+        key(),
+        Fingerprint::OFF,
+        &policy,
+        |_| -> std::future::Ready<Result<u8, String>> { panic!("no job") },
+    );
+    let panic = AssertUnwindSafe(ran).catch_unwind().await.unwrap_err();
+    assert_eq!(panic.downcast_ref::<&str>(), Some(&"no job"));
+    assert!(store.entries().is_empty());
+    let work = async { Ok::<_, RunError<String>>(2) };
+    let ran = engine.run(key(), Fingerprint::OFF, &policy, work).await;
+    assert_eq!(ran.unwrap().value, 2);
+}

@@ -2,16 +2,18 @@
 
 use std::error::Error;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, resume_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
 use onlyonce_core::{
-    BoxError, Decision, Done, Fingerprint, Key, Policy, Record, RecordId, Scope, State, StoreError,
+    BoxError, Decision, Done, Fingerprint, Key, Policy, PolicyError, Record, RecordId, Scope,
+    State, StoreError,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tracing::Instrument as _;
 
 use super::{Admission, Admittance, Engine, Owner, Settled};
 use crate::{Claimed, Outcome};
@@ -74,6 +76,8 @@ pub enum RunError<E> {
     Store(StoreError),
     /// The engine is shutting down; nothing ran.
     Closing,
+    /// The policy cannot work ([`Policy::check`]); nothing ran.
+    Policy(PolicyError),
     /// The kept result can't be read as the type that is asked for.
     Decode(serde_json::Error),
     /// The work ran, but its result can't be encoded. The outcome is held as unknown.
@@ -90,6 +94,7 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
             Self::NotKept => f.write_str("it was executed, but its result was not kept"),
             Self::Store(error) => write!(f, "{error}"),
             Self::Closing => f.write_str("the engine is shutting down"),
+            Self::Policy(error) => write!(f, "the policy cannot work: {error}"),
             Self::Decode(_) => f.write_str("the kept result is of another type"),
             Self::Encode(_) => f.write_str("the result can't be encoded"),
         }
@@ -101,6 +106,7 @@ impl<E: Error + 'static> Error for RunError<E> {
         match self {
             Self::Failed(error) => Some(error),
             Self::Store(error) => Some(error),
+            Self::Policy(error) => Some(error),
             Self::Decode(error) | Self::Encode(error) => Some(error),
             _ => None,
         }
@@ -176,6 +182,7 @@ impl Engine {
         T: Serialize + DeserializeOwned + Send + 'static,
         E: Send + 'static,
     {
+        policy.check().map_err(RunError::Policy)?;
         let ScopedKey { scope, key } = key.into();
         let id = RecordId::new(self.secret(), &scope, &key);
         let policy = Arc::new(policy.clone());
@@ -200,9 +207,16 @@ impl Engine {
             fence: lease.fence,
             attempt: lease.attempt,
         };
-        let work = work(claimed);
+        let work = match catch_unwind(AssertUnwindSafe(|| work(claimed))) {
+            Ok(work) => work,
+            Err(panic) => {
+                let _ = self.spawn(owner.release()).await;
+                resume_unwind(panic);
+            }
+        };
         // Detached: whoever waits for it may go away.
-        match self.spawn(execute(owner, work)).await {
+        let task = execute(owner, work).instrument(tracing::Span::current());
+        match self.spawn(task).await {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),

@@ -2,7 +2,7 @@
 
 use http::header::AUTHORIZATION;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use onlyonce_core::{Anonymous, Key, KeyError, Policy, Scope, ScopeRule, Secret};
 
 use super::{Principal, ProblemKind};
@@ -52,21 +52,10 @@ pub(super) fn key(headers: &HeaderMap, policy: &Policy) -> Result<Option<Key>, R
 pub(super) fn scope(parts: &Parts, policy: &Policy, secret: &Secret) -> Result<Scope, Refused> {
     let named = match &policy.scope {
         ScopeRule::Shared => Some(Scope::shared()),
-        ScopeRule::Header(name) => {
-            let mut values = parts.headers.get_all(name).iter();
-            let first = values.next();
-            if values.next().is_some() {
-                let detail = format!("{name} is given twice: send one");
-                return Err((ProblemKind::KeyUnscoped, detail));
-            }
-            first.map(|value| Scope::header(value.as_bytes()))
-        }
+        ScopeRule::Header(name) => only(parts, name)?.map(Scope::header),
         ScopeRule::Principal => match parts.extensions.get::<Principal>() {
             Some(principal) => Some(Scope::principal(principal.as_str())),
-            None => parts
-                .headers
-                .get(AUTHORIZATION)
-                .map(|value| Scope::credential(secret, value.as_bytes())),
+            None => only(parts, &AUTHORIZATION)?.map(|value| Scope::credential(secret, value)),
         },
         // A rule that this version does not know protects nobody: refuse.
         _ => {
@@ -89,6 +78,17 @@ pub(super) fn scope(parts: &Parts, policy: &Policy, secret: &Secret) -> Result<S
     }
 }
 
+/// The only value of a header. Of two, another layer might believe the other one.
+fn only<'a>(parts: &'a Parts, name: &HeaderName) -> Result<Option<&'a [u8]>, Refused> {
+    let mut values = parts.headers.get_all(name).iter();
+    let first = values.next().map(HeaderValue::as_bytes);
+    if values.next().is_some() {
+        let detail = format!("{name} is given twice: send one");
+        return Err((ProblemKind::KeyUnscoped, detail));
+    }
+    Ok(first)
+}
+
 /// Whether the request asks for its connection to be made into something else.
 pub(super) fn is_upgrade(parts: &Parts) -> bool {
     parts.headers.contains_key(http::header::UPGRADE)
@@ -97,7 +97,6 @@ pub(super) fn is_upgrade(parts: &Parts) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
     use onlyonce_core::{KeyRule, Profile};
 
     fn headers(fields: &[(&'static str, &'static str)]) -> HeaderMap {
@@ -166,6 +165,20 @@ mod tests {
         );
         request.extensions_mut().insert(Principal::new("alice"));
         assert_eq!(scope_of(request, &policy), Ok(Scope::principal("alice")));
+    }
+
+    #[test]
+    fn hazard_31_two_credentials_are_nobody_s() {
+        let mut request = http::Request::new(());
+        for value in ["Bearer stale", "Bearer mine"] {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().append(AUTHORIZATION, value);
+        }
+        let refused = scope_of(request.clone(), &Policy::new(Profile::Standard));
+        assert!(matches!(refused, Err((ProblemKind::KeyUnscoped, d)) if d.contains("twice")));
+        request.extensions_mut().insert(Principal::new("alice"));
+        let named = scope_of(request, &Policy::new(Profile::Standard));
+        assert_eq!(named, Ok(Scope::principal("alice")));
     }
 
     #[test]

@@ -39,6 +39,8 @@ struct Keeper {
     fingerprint: Mutex<Option<Fingerprint>>,
     learned: Notify,
     superseded: AtomicBool,
+    /// The owner is ending its claim: a renewal on its way then finds it gone, as it should.
+    ending: AtomicBool,
 }
 
 /// How a claim ended.
@@ -69,6 +71,7 @@ impl Owner {
             fingerprint: Mutex::new(None),
             learned: Notify::new(),
             superseded: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
         });
         let renewing = tokio::spawn(keep(
             engine.clone(),
@@ -120,6 +123,7 @@ impl Owner {
     /// Returns within one lease even when the store won't take it, and goes on trying behind
     /// the caller's back: the client may have its answer, but a retry should get it, too.
     pub(crate) async fn complete(self, done: Done, keep: Duration) -> Settled {
+        self.keeper.ending.store(true, Ordering::Relaxed);
         let unknown = done == Done::Unknown;
         let fingerprint = self.fingerprint();
         let completion = Completion { fingerprint, done };
@@ -176,6 +180,7 @@ impl Owner {
     }
 
     async fn end(self, nothing_ran: bool) -> Settled {
+        self.keeper.ending.store(true, Ordering::Relaxed);
         let limit = self.policy.store_timeout;
         let (engine, lease) = (self.engine.clone(), self.lease.clone());
         let end = async move |overall| {
@@ -316,6 +321,7 @@ async fn keep(
                 due = asked_at + extend / 3;
                 lost = false;
             }
+            Ok(Fenced::Superseded) if keeper.ending.load(Ordering::Relaxed) => return,
             Ok(Fenced::Superseded) => {
                 keeper.superseded.store(true, Ordering::Relaxed);
                 telemetry::renewal_lost();

@@ -282,13 +282,15 @@ where
             Ending::Release
         };
         let settled = self.settle(ending).await;
-        telemetry::request(Outcome::Executed, &settled.keyed.route.0);
         let _ = match settled.superseded() {
             Some(response) => answer.send(Answer::Response(response)),
-            None => answer.send(match failure {
-                Failure::Error(error) => Answer::Error(error),
-                Failure::Panic(panic) => Answer::Panic(panic),
-            }),
+            None => {
+                telemetry::request(Outcome::Executed, &settled.keyed.route.0);
+                answer.send(match failure {
+                    Failure::Error(error) => Answer::Error(error),
+                    Failure::Panic(panic) => Answer::Panic(panic),
+                })
+            }
         };
     }
 

@@ -57,7 +57,7 @@ impl RoutePolicy {
     }
 }
 
-/// The route's name in metrics and operators' listings, such as `/v1/charges/{id}`.
+/// The route's name in metrics, such as `/v1/charges/{id}`.
 ///
 /// Use a pattern, not a path: each distinct label is a time series.
 #[derive(Clone, Debug, PartialEq, Eq)]

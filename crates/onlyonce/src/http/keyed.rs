@@ -23,7 +23,7 @@ use super::body::{
 };
 use super::control::Control;
 use super::execute::{Answer, Execution};
-use super::fingerprint::{BodyHasher, of_whole};
+use super::fingerprint::{BodyHasher, Target, of_whole, target};
 use super::layer::Shared;
 use super::replay::{self, About};
 use super::{Problem, ProblemKind, RouteLabel, TraceId, extract};
@@ -93,7 +93,10 @@ where
     R::Data: Send,
     R::Error: Into<BoxError>,
 {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    if let Some(uri) = shared.target.as_ref().and_then(|target| target(&parts)) {
+        parts.extensions.insert(Target(uri));
+    }
     let trace = parts.extensions.get::<TraceId>().cloned();
     let route = parts.extensions.get::<RouteLabel>().cloned();
     let named = shared.scope.as_ref().and_then(|scope| scope(&parts));
@@ -367,7 +370,11 @@ impl Keyed {
 
     /// Method and path, for operators; the query is left out, it may hold secrets.
     fn label(&self) -> Box<str> {
-        let path: String = self.parts.uri.path().chars().take(LONGEST_LABEL).collect();
+        let path: String = target(&self.parts)
+            .path()
+            .chars()
+            .take(LONGEST_LABEL)
+            .collect();
         format!("{} {path}", self.parts.method).into()
     }
 }

@@ -4,8 +4,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::Response;
 use http::request::Parts;
+use http::{Response, Uri};
 use onlyonce_core::{Key, KeyError, Policy, PolicyError, Profile, Scope, SharedStore};
 use tower_layer::Layer;
 
@@ -43,6 +43,8 @@ pub struct IdempotencyLayer {
 
 /// Finds whose key a request's key is.
 type ScopeFn = dyn Fn(&Parts) -> Option<Scope> + Send + Sync;
+/// Finds what a request is really sent to.
+type TargetFn = dyn Fn(&Parts) -> Option<Uri> + Send + Sync;
 /// Checks a key.
 type KeyFn = dyn Fn(&Key) -> Result<(), KeyError> + Send + Sync;
 /// Turns a refusal into a response.
@@ -54,6 +56,7 @@ pub(super) struct Shared {
     pub(super) engine: Engine,
     pub(super) policy: Arc<Policy>,
     pub(super) scope: Option<Arc<ScopeFn>>,
+    pub(super) target: Option<Arc<TargetFn>>,
     pub(super) validate: Option<Arc<KeyFn>>,
     pub(super) renderer: Arc<Renderer>,
 }
@@ -73,6 +76,7 @@ impl IdempotencyLayer {
                 engine,
                 policy: Arc::new(Policy::new(Profile::Standard)),
                 scope: None,
+                target: None,
                 validate: None,
                 renderer: Arc::new(Problem::to_response),
             }),
@@ -108,6 +112,33 @@ impl IdempotencyLayer {
         scope: impl Fn(&Parts) -> Option<Scope> + Send + Sync + 'static,
     ) -> Self {
         self.with(|shared| shared.scope = Some(Arc::new(scope)))
+    }
+
+    /// Finds by `target` what a request is sent to, where it gives it; else it is the request's
+    /// own URI. Its path and query count in the fingerprint.
+    ///
+    /// For routers that hand on a shortened URI: inside `Router::nest("/v1", …)`, axum shows
+    /// `/charges` for `/v1/charges`, and a key used there and in another nest for the same body
+    /// would replay the wrong one's response. Put the layer outside the nesting, or:
+    ///
+    /// # Example
+    /// ```
+    /// use axum::extract::OriginalUri;
+    /// use onlyonce::IdempotencyLayer;
+    /// use onlyonce_memory::MemoryStore;
+    ///
+    /// let layer = IdempotencyLayer::new(MemoryStore::new()).with_target(|request| {
+    ///     let OriginalUri(uri) = request.extensions.get()?;
+    ///     Some(uri.clone())
+    /// });
+    /// # let _ = layer;
+    /// ```
+    #[must_use]
+    pub fn with_target(
+        self,
+        target: impl Fn(&Parts) -> Option<Uri> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|shared| shared.target = Some(Arc::new(target)))
     }
 
     /// Checks keys by `validate`, after the policy's own rule.

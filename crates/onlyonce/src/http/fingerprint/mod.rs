@@ -3,11 +3,24 @@
 mod json;
 mod multipart;
 
+use http::Uri;
 use http::header::CONTENT_TYPE;
 use http::request::Parts;
 use onlyonce_core::{BodyFingerprint, Fingerprint, FingerprintHasher, FingerprintRule};
 
 use multipart::PartHasher;
+
+/// What the request was really sent to, where the layer was told how to find it.
+#[derive(Clone)]
+pub(super) struct Target(pub(super) Uri);
+
+/// What the request was sent to.
+pub(super) fn target(parts: &Parts) -> &Uri {
+    parts
+        .extensions
+        .get::<Target>()
+        .map_or(&parts.uri, |Target(uri)| uri)
+}
 
 /// The fingerprint of a request whose body has been read.
 pub(super) fn of_whole(parts: &Parts, body: &[u8], rule: &FingerprintRule) -> Fingerprint {
@@ -99,8 +112,7 @@ impl BodyHasher {
 fn head(parts: &Parts, rule: &FingerprintRule) -> FingerprintHasher {
     let mut hasher = FingerprintHasher::new();
     hasher.field("method", parts.method.as_str().as_bytes());
-    let target = parts
-        .uri
+    let target = target(parts)
         .path_and_query()
         .map_or("/", |target| target.as_str());
     hasher.field("target", target.as_bytes());

@@ -1,4 +1,5 @@
 //! One client after the other: what executes, what is replayed, what is refused.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Long bodies and streams, in both directions.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! What goes wrong between claim and record: lost replies, slow stores, vanished clients.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! The engine as a function.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Many requests with one key at once.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 mod support;
 

@@ -27,8 +27,9 @@ impl Algorithm {
 
 /// A hash of what a request asks for: the same key with another fingerprint is a mistake.
 ///
-/// Comparison is [`matches`](Self::matches), in constant time. There is deliberately no
-/// shortcut through `==`, which would answer another question when fingerprints are off.
+/// Whether two stand for the same request is [`matches`](Self::matches), in constant time. `==`
+/// asks another question: whether they are the same bytes, which differs when fingerprints are
+/// off.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Fingerprint {
     algorithm: Algorithm,

@@ -1,4 +1,5 @@
 //! The codec: what was encoded comes back, and nothing else is taken for it.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
 use std::time::Duration;
 

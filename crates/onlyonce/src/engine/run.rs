@@ -193,7 +193,7 @@ impl Engine {
             fingerprint: Some(fingerprint),
             label: "run".into(),
         };
-        let (owner, _entered) = match admittance.ask().await {
+        let (owner, entered) = match admittance.ask().await {
             Admission::Won(owner, entered) => (owner, entered),
             Admission::Held(decision, record) => return held(decision, &record),
             Admission::Failed(error) => return Err(RunError::Store(error)),
@@ -216,7 +216,9 @@ impl Engine {
         };
         // Detached: whoever waits for it may go away.
         let task = execute(owner, work).instrument(tracing::Span::current());
-        match self.spawn(task).await {
+        let task = self.spawn(task);
+        drop(entered);
+        match task.await {
             Ok(result) => result,
             Err(error) => match error.try_into_panic() {
                 Ok(panic) => resume_unwind(panic),

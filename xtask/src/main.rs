@@ -1,6 +1,7 @@
 //! Tasks of the project. `cargo xtask` lists them.
 
 mod count;
+mod hazards;
 mod outside;
 mod process;
 mod suite;
@@ -16,7 +17,8 @@ cargo xtask TASK
                          with requests and httpx, unless tests that need them are to be left out
   ci                     formatting, lints, documentation, and every test that this machine can run
   bench [ARGS]           the benchmarks; ARGS go to `cargo bench -p onlyonce-benches`
-  schema                 writes docs/onlyonce.schema.json and docs/settings.md anew";
+  schema                 writes docs/onlyonce.schema.json and docs/settings.md anew
+  hazards                writes into docs/hazards.md which tests keep which hazard out";
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         ["ci"] => ci(),
         ["bench", rest @ ..] => bench(rest),
         ["schema"] => schema(),
+        ["hazards"] => hazards::write(),
         [] | ["help" | "--help" | "-h"] => {
             println!("{USAGE}");
             Ok(())

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use crate::cli::local::{self, Streams, colours_wanted};
 use crate::cli::{AdminArgs, Cli, Command, Exit, SettingsArgs};
 use crate::config::Settings;
-use crate::{call, demo, keys, serve, translate};
+use crate::{call, demo, keys, serve};
 
 /// Carries out a command; says how the process should end.
 #[must_use]
@@ -41,9 +41,9 @@ fn check(args: &SettingsArgs, streams: &mut Streams<'_>) -> Exit {
 
 fn check_files(settings: &Settings) -> anyhow::Result<()> {
     if let Some(tls) = &settings.tls {
-        crate::tls::TlsAcceptor::new(&translate::tls(tls))?;
+        crate::tls::TlsAcceptor::new(&tls.tls_options())?;
     }
-    let options = translate::upstream(&settings.proxy);
+    let options = settings.proxy.upstream_options();
     crate::upstream::Upstream::new(settings.upstreams.iter().cloned(), options)?;
     Ok(())
 }

@@ -25,6 +25,5 @@ mod rescue;
 mod routing;
 mod serve;
 mod stack;
-mod translate;
 
 pub use commands::run;

@@ -11,7 +11,6 @@ use crate::config::{Settings, Sources};
 use crate::log;
 use crate::stack::Live;
 use crate::tls::TlsAcceptor;
-use crate::translate;
 
 /// Takes up new settings, keeping the old ones when the new are bad.
 pub(crate) struct Reloader {
@@ -48,7 +47,7 @@ impl Reloader {
         let (new, warnings) = Settings::load(&self.sources)?;
         // All that can fail comes before anything is changed.
         if let (Some(acceptor), Some(tls)) = (&self.tls, &new.tls) {
-            acceptor.reload(&translate::tls(tls))?;
+            acceptor.reload(&tls.tls_options())?;
         }
         self.live.replace(&new)?;
         self.level

@@ -22,7 +22,6 @@ use crate::records::Records;
 use crate::reload::Reloader;
 use crate::stack::{Live, stack};
 use crate::tls::TlsAcceptor;
-use crate::translate;
 
 /// Buckets of durations, in seconds: from a memory store's to a time-out's.
 const BUCKETS: [f64; 14] = [
@@ -53,7 +52,7 @@ impl Gateway {
         let tls = settings
             .tls
             .as_ref()
-            .map(|tls| TlsAcceptor::new(&translate::tls(tls)));
+            .map(|tls| TlsAcceptor::new(&tls.tls_options()));
         let tls = tls.transpose().context("[tls]")?;
         let live = Live::new(&settings)?;
         let listener = bind(settings.listen, "listen", "--listen").await?;
@@ -122,7 +121,7 @@ impl Gateway {
         let _upkeep = tokio_util::task::AbortOnDropHandle::new(upkeep);
 
         let service = stack(&reloader.live, engine.clone());
-        let options = translate::front(&settings.limits);
+        let options = settings.limits.front_options();
         let public = front::serve(
             listener,
             tls,

@@ -12,7 +12,6 @@ use crate::front::FrontBody;
 use crate::proxy::Proxy;
 use crate::rescue::Origin;
 use crate::routing::{Routing, prepare};
-use crate::translate;
 use crate::upstream::{Upstream, UpstreamError};
 
 /// What a reload replaces; everything else stays as it was at the start.
@@ -48,9 +47,9 @@ fn routing(settings: &Settings) -> Routing {
 fn proxy(settings: &Settings) -> Result<Proxy, UpstreamError> {
     let upstream = Upstream::new(
         settings.upstreams.iter().cloned(),
-        translate::upstream(&settings.proxy),
+        settings.proxy.upstream_options(),
     )?;
-    Ok(Proxy::new(upstream, translate::proxy(&settings.proxy)))
+    Ok(Proxy::new(upstream, settings.proxy.proxy_options()))
 }
 
 /// The service that stands behind the public listener, from the outside in.

@@ -6,6 +6,7 @@ mod once;
 mod problems;
 mod profiles;
 mod scopes;
+mod settings;
 mod shutdown;
 mod store_failures;
 mod streams;

@@ -45,7 +45,5 @@ pub use schema::schema_json;
 pub use settings::Settings;
 pub use source::{DEFAULT_FILE, Flag, Sources};
 
-pub use crate::upstream::HostRule as HostHeader;
-
 #[cfg(test)]
 mod tests;

@@ -67,16 +67,17 @@ impl Recovery<'_> {
         }
         self.mark()?;
         let recovered = self.replay(oldest, newest, now)?;
-        let leftovers: Vec<u32> = numbers.into_iter().filter(|n| *n < oldest).collect();
-        for number in &leftovers {
-            let name = segment_name(*number);
+        for number in numbers.into_iter().filter(|n| *n < oldest) {
+            let name = segment_name(number);
             self.disk
                 .remove(&name)
                 .map_err(|error| self.io("removing", &name, error))?;
         }
-        if !leftovers.is_empty() {
-            self.sync_folder()?;
-        }
+        // Not for what was done here alone: whoever gave the newest segment its name may have
+        // ended before the folder was flushed, and what is written there must not go with it.
+        self.disk
+            .sync_folder()
+            .map_err(|error| self.io("flushing", "", error))?;
         Ok(recovered)
     }
 
@@ -156,8 +157,7 @@ impl Recovery<'_> {
             Err(error) => return Err(fail(error)),
         };
         file.write_full(TEXT, 0).map_err(fail)?;
-        file.sync().map_err(fail)?;
-        self.sync_folder()
+        file.sync().map_err(fail)
     }
 
     fn open(&mut self, number: u32) -> Result<()> {
@@ -385,12 +385,6 @@ impl Recovery<'_> {
              it away to begin without any record",
             self.path(name),
         ))
-    }
-
-    fn sync_folder(&self) -> Result<()> {
-        self.disk
-            .sync_folder()
-            .map_err(|error| self.io("flushing", "", error))
     }
 
     fn path(&self, name: &str) -> String {

@@ -7,6 +7,7 @@ use onlyonce_core::StoreErrorKind;
 
 use super::*;
 use crate::disk::sim::{Call, Crash, Fault, Image};
+use crate::log::segment_name;
 
 /// Claims and completes keys until something fails; says what was acknowledged, and the error.
 async fn work(store: &DiskStore) -> (Vec<usize>, Vec<usize>, Option<StoreError>) {
@@ -220,4 +221,31 @@ fn hazard_46_a_full_disk_refuses_new_claims_and_lands_what_is_under_way() {
         assert!(!store.stats().full);
         with_upkeep(&store, win(&store, 500)).await;
     });
+}
+
+/// What survives if from now on nothing that was not flushed does: it must open, and hold this.
+fn survives_without_what_was_not_flushed(disk: &SimDisk, clock: &Arc<ManualClock>, key: usize) {
+    let crash = Crash::at_end_of(&disk.base(), &disk.trace());
+    let store = open(&SimDisk::new(crash.image(|_| false)), clock).unwrap();
+    let found = block_on(show(&store, key));
+    assert!(found.is_some(), "{key} was acknowledged");
+}
+
+/// The process ends between a segment's rename and the flush of the folder. The next one sees
+/// the new name, which is in the system's memory alone, and goes on writing there.
+#[test]
+fn hazard_46_a_new_segments_name_is_flushed_before_anything_is_acknowledged_in_it() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let store = open(&disk, &clock).unwrap();
+    disk.interfere(|call, _| {
+        (call == Call::SyncFolder).then_some(Fault::Fail(io::ErrorKind::Other))
+    });
+    let (_, _, error) = block_on(work(&store));
+    assert_eq!(error.unwrap().kind(), StoreErrorKind::Poisoned);
+    drop(store);
+    disk.behave();
+    let store = open(&disk, &clock).unwrap();
+    assert!(disk.live().contains_key(&segment_name(2)), "it was renamed");
+    block_on(win(&store, 500));
+    survives_without_what_was_not_flushed(&disk, &clock, 500);
 }

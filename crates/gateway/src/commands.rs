@@ -3,8 +3,8 @@
 use std::io::Write as _;
 
 use crate::cli::local::{self, Streams, colours_wanted};
-use crate::cli::{AdminArgs, Cli, Command, Exit, SettingsArgs};
-use crate::config::Settings;
+use crate::cli::{AdminArgs, AdminError, Cli, Command, Exit, SettingsArgs};
+use crate::config::{ConfigErrors, Settings};
 use crate::{call, demo, keys, serve};
 
 /// Carries out a command; says how the process should end.
@@ -70,10 +70,24 @@ fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()
 fn finish(result: anyhow::Result<()>) -> Exit {
     match result {
         Ok(()) => Exit::Success,
+        Err(error) if error.is::<AdminError>() || error.is::<ConfigErrors>() => {
+            // Settings say "error" themselves, once for each fault.
+            let _ = writeln!(std::io::stderr(), "{}", prefixed(&error));
+            Exit::Usage
+        }
         Err(error) => {
             // The whole chain: what was tried, and why it failed.
             let _ = writeln!(std::io::stderr(), "error: {error:#}");
             Exit::Failure
         }
+    }
+}
+
+fn prefixed(error: &anyhow::Error) -> String {
+    let text = error.to_string();
+    if text.starts_with("error") {
+        text
+    } else {
+        format!("error: {text}")
     }
 }

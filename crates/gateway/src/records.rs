@@ -34,7 +34,13 @@ impl Records {
         match &settings.url {
             StoreUrl::Memory => {
                 let most = usize::try_from(settings.max_bytes).unwrap_or(usize::MAX);
-                let store = Arc::new(MemoryStore::builder().max_bytes(most).build());
+                // Bytes are the bound that settings speak of.
+                let store = Arc::new(
+                    MemoryStore::builder()
+                        .max_records(usize::MAX)
+                        .max_bytes(most)
+                        .build(),
+                );
                 Ok(Self {
                     store: SharedStore::from_arc(Arc::clone(&store)),
                     inspect: store,

@@ -9,7 +9,6 @@ use std::time::Duration;
 use anyhow::{Context as _, anyhow};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use onlyonce::Engine;
-use onlyonce_core::Secret;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -61,7 +60,7 @@ impl Gateway {
             None => None,
         };
 
-        let given = (settings.secret != Secret::well_known()).then(|| settings.secret.clone());
+        let given = settings.secret.clone();
         let store = settings.store.clone();
         let records = tokio::task::spawn_blocking(move || Records::open(&store, given))
             .await

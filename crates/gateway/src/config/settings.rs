@@ -37,8 +37,9 @@ pub struct Settings {
     pub store: StoreSettings,
     /// How keyed requests are treated where no route says otherwise.
     pub idempotency: Arc<Policy>,
-    /// The secret under which scopes and keys are hashed; the well-known one when none was set.
-    pub secret: Secret,
+    /// The secret under which scopes and keys are hashed; `None` when none was set, and the store
+    /// has one of its own.
+    pub secret: Option<Secret>,
     /// Header in which something trusted in front names the authenticated caller.
     pub principal_header: Option<HeaderName>,
     /// What is different where.
@@ -203,7 +204,7 @@ fn check_listeners(listen: SocketAddr, admin: &AdminSettings, report: &mut Repor
     );
 }
 
-fn secret(raw: &RawIdempotency, report: &mut Report<'_>) -> Secret {
+fn secret(raw: &RawIdempotency, report: &mut Report<'_>) -> Option<Secret> {
     let section = Path::of(&["idempotency"]);
     let text = match (&raw.secret, &raw.secret_file) {
         (None, None) => None,
@@ -219,7 +220,7 @@ fn secret(raw: &RawIdempotency, report: &mut Report<'_>) -> Secret {
             None
         }
     };
-    text.map_or_else(Secret::well_known, |text| text.secret())
+    text.map(|text| text.secret())
 }
 
 /// Routes are tried one by one, at every request.

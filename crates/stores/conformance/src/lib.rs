@@ -98,4 +98,4 @@ mod steps;
 mod suite;
 
 pub use harness::{ExactTime, Harness, Reopen, run};
-pub use suite::{Check, all};
+pub use suite::{Check, all, in_real_time};

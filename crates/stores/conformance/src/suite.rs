@@ -244,6 +244,33 @@ pub fn all<H: crate::ExactTime + crate::Reopen>() -> Vec<Check> {
     crate::__each_check! { [list] { H } }
 }
 
+/// The checks that need no [`ExactTime`](crate::ExactTime), for runners of one's own: as for a
+/// store that has its time from elsewhere, where many checks can wait side by side.
+#[must_use]
+pub fn in_real_time<H: crate::Reopen>() -> Vec<Check> {
+    macro_rules! check {
+        (exact $($rest:tt)*) => {
+            None
+        };
+        (exact_reopen $($rest:tt)*) => {
+            None
+        };
+        ($needs:ident $harness:ty, $group:ident $name:ident) => {
+            Some(Check {
+                name: concat!(stringify!($group), "::", stringify!($name)),
+                run: || crate::run(crate::checks::$group::$name::<$harness>()),
+            })
+        };
+    }
+    macro_rules! list {
+        ({ $harness:ty } $($group:ident { $($needs:ident $name:ident,)* })*) => {
+            [$($( check!($needs $harness, $group $name), )*)*]
+        };
+    }
+    let checks: [Option<Check>; _] = crate::__each_check! { [list] { H } };
+    checks.into_iter().flatten().collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -154,13 +154,15 @@ impl Builder {
         };
         let routes = |sharded: bool| match &url.topology {
             Topology::Single(address) => Routes::Single(make_node(sharded)(address.clone())),
-            Topology::Sentinel { sentinels, service } => Routes::Sentinel(SentinelRoute::new(
-                sentinels.clone(),
-                service.clone(),
-                for_sentinels.clone(),
-                Box::new(make_node(sharded)),
-                limit,
-            )),
+            Topology::Sentinel { sentinels, service } => {
+                Routes::Sentinel(Box::new(SentinelRoute::new(
+                    sentinels.clone(),
+                    service.clone(),
+                    for_sentinels.clone(),
+                    Box::new(make_node(sharded)),
+                    limit,
+                )))
+            }
             Topology::Cluster(seeds) => Routes::Cluster(ClusterRoutes::new(
                 seeds.clone(),
                 Box::new(make_node(sharded)),

@@ -18,7 +18,7 @@ pub(crate) use sentinel::SentinelRoute;
 #[derive(Debug)]
 pub(crate) enum Routes {
     Single(Arc<Node>),
-    Sentinel(SentinelRoute),
+    Sentinel(Box<SentinelRoute>),
     Cluster(ClusterRoutes),
 }
 

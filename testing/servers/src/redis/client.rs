@@ -19,7 +19,7 @@ pub enum Reply {
     /// Nothing.
     Nil,
     /// Several.
-    Array(Vec<Reply>),
+    Array(Vec<Self>),
     /// An error.
     Error(String),
 }

@@ -3,6 +3,7 @@
 mod clock;
 mod conformance;
 mod differential;
+mod shared;
 mod support;
 
 pub(crate) use clock::TestClock;

@@ -232,7 +232,6 @@ impl Recovery<'_> {
             fence: 0,
             time: now,
             last_group: DATA_START,
-            closed: false,
         };
         let mut end = DATA_START;
         for number in oldest..=newest {
@@ -345,14 +344,12 @@ impl Recovery<'_> {
         let name = segment_name(number);
         let tail = judge_tail(&**file, header.seed(), offset, header.capacity)
             .map_err(|error| self.io("reading", &name, error))?;
-        let torn = match tail {
-            Tail::Clean if replay.closed => return Ok(()),
-            Tail::Clean => offset,
+        match tail {
+            Tail::Clean => {}
             Tail::Torn { end } => {
                 let cut = end - offset;
                 tracing::warn!(file = %self.path(&name), offset, cut,
                     "the last write was cut off and not acknowledged: removed");
-                end
             }
             Tail::Damaged => {
                 return Err(self.damaged(
@@ -362,20 +359,20 @@ impl Recovery<'_> {
                     the last write was cut off",
                 ));
             }
-        };
-        // The last group may never have been flushed, or its flush may have failed: then it is
-        // in the system's memory alone, and nobody would write it from there again.
+        }
+        // What was read may be in the system's memory alone: the last group, the mark of a proper
+        // end, even the zeros behind them. Where a flush failed, nobody would write it from there
+        // again, and the disk holds something else. So all of it is written once more.
         let group = replay.last_group.min(offset);
-        let mut bytes = vec![0; (torn - group) as usize];
-        let known = (offset - group) as usize;
+        let mut last = vec![0; (offset - group) as usize];
         let read = file
-            .read_full(&mut bytes[..known], group.into())
+            .read_full(&mut last, group.into())
             .map_err(|error| self.io("reading", &name, error))?;
-        if read < known {
+        if read < last.len() {
             return Err(self.damaged(&name, group, "it was cut while it was read"));
         }
-        file.write_full(&bytes, group.into())
-            .and_then(|()| file.sync())
+        file.write_full(&last, group.into())
+            .and_then(|()| segment::fill(&**file, offset, header.capacity))
             .map_err(|error| self.io("repairing", &name, error))
     }
 
@@ -408,7 +405,6 @@ struct Replay {
     fence: u64,
     time: Timestamp,
     last_group: u32,
-    closed: bool,
 }
 
 enum ApplyError {
@@ -427,7 +423,6 @@ impl Replay {
         self.next_seq += 1;
         self.time = self.time.max(header.time);
         self.last_group = header.group;
-        self.closed = header.kind == Kind::Close;
         if header.kind != Kind::Drop {
             self.fence = self.fence.max(header.fence);
         }

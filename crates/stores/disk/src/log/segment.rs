@@ -153,9 +153,10 @@ pub(crate) fn create_spare(
     made
 }
 
-fn fill(file: &dyn DiskFile, from: u32, to: u32) -> io::Result<()> {
+/// Writes zeros, and flushes the file.
+pub(crate) fn fill(file: &dyn DiskFile, from: u32, to: u32) -> io::Result<()> {
     const CHUNK: u32 = 1 << 20;
-    let zeros = vec![0; CHUNK.min(to) as usize];
+    let zeros = vec![0; CHUNK.min(to.saturating_sub(from)) as usize];
     let mut offset = from;
     while offset < to {
         let chunk = CHUNK.min(to - offset);

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use onlyonce_core::StoreErrorKind;
 
 use super::*;
-use crate::disk::sim::{Call, Crash, Fault, Image};
+use crate::disk::sim::{Call, Crash, Fault, Image, Traced};
 use crate::log::segment_name;
 
 /// Claims and completes keys until something fails; says what was acknowledged, and the error.
@@ -248,4 +248,48 @@ fn hazard_46_a_new_segments_name_is_flushed_before_anything_is_acknowledged_in_i
     assert!(disk.live().contains_key(&segment_name(2)), "it was renamed");
     block_on(win(&store, 500));
     survives_without_what_was_not_flushed(&disk, &clock, 500);
+}
+
+/// The mark of a proper end may be in the system's memory alone, like anything else.
+#[test]
+fn hazard_46_a_close_whose_flush_failed_leaves_no_hole() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let store = open(&disk, &clock).unwrap();
+    block_on(win(&store, 1));
+    fail_at(&disk, 0, Call::Sync, Fault::Fail(io::ErrorKind::Other));
+    assert_eq!(store.close().unwrap_err().kind(), StoreErrorKind::Poisoned);
+    drop(store);
+    disk.behave();
+    let store = open(&disk, &clock).unwrap();
+    block_on(win(&store, 500));
+    survives_without_what_was_not_flushed(&disk, &clock, 500);
+}
+
+/// A torn end is overwritten with zeros, and the flush of these fails: at the second try the
+/// system shows zeros where the disk still holds what was torn.
+#[test]
+fn hazard_46_zeros_whose_flush_failed_are_written_again() {
+    for closed_before in [false, true] {
+        let (mut disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+        let mut store = open(&disk, &clock).unwrap();
+        let lease = block_on(win(&store, 1));
+        if closed_before {
+            drop(store);
+            disk = SimDisk::new(disk.live());
+            store = open(&disk, &clock).unwrap();
+        }
+        block_on(finish(&store, &lease, vec![7; 3000], KEEP));
+        let mut trace = disk.trace();
+        drop(store);
+        assert!(matches!(trace.pop(), Some(Traced::Sync { .. })));
+        let crash = Crash::at_end_of(&disk.base(), &trace);
+        let last = crash.doubts() - 1;
+        let disk = SimDisk::new(crash.image(|doubt| doubt != last));
+        fail_at(&disk, 0, Call::Sync, Fault::Fail(io::ErrorKind::Other));
+        open(&disk, &clock).unwrap_err();
+        disk.behave();
+        let store = open(&disk, &clock).unwrap();
+        block_on(win(&store, 500));
+        survives_without_what_was_not_flushed(&disk, &clock, 500);
+    }
 }

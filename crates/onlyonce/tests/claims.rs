@@ -3,13 +3,18 @@
 
 mod support;
 
+use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use onlyonce::{Engine, Fingerprint, IdempotencyLayer, Key, Policy, Profile, RunError};
+use http::Response;
+use onlyonce::{Engine, Fingerprint, IdempotencyLayer, Key, Outcome, Policy, Profile, RunError};
 use onlyonce_core::{Operation, StoreErrorKind};
-use support::{App, Fault, TestStore, post, until};
+use support::{App, Fault, TestStore, full, post, until};
+use tower::{Layer as _, ServiceExt as _};
 
 fn key() -> Key {
     Key::new("job-1").unwrap()
@@ -119,4 +124,24 @@ async fn a_panic_in_the_making_of_a_job_releases_the_key() {
     let work = async { Ok::<_, RunError<String>>(2) };
     let ran = engine.run(key(), Fingerprint::OFF, &policy, work).await;
     assert_eq!(ran.unwrap().value, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_layer_within_a_layer_leaves_the_request_to_the_outer_one() {
+    let store = TestStore::new();
+    let layer = IdempotencyLayer::new(store.clone());
+    let executions = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&executions);
+    let handler = tower::service_fn(move |_| {
+        let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
+        async move { Ok::<_, Infallible>(Response::new(full(number.to_string()))) }
+    });
+    let service = layer.layer(layer.layer(handler));
+    for outcome in [Outcome::Executed, Outcome::Replayed] {
+        let response = service.clone().oneshot(post("k", "x")).await.unwrap();
+        let answer = support::read(response).await;
+        assert_eq!((answer.outcome(), answer.text()), (outcome, "1"));
+    }
+    assert_eq!(store.calls(Operation::Claim), 2);
+    assert_eq!(executions.load(Ordering::SeqCst), 1);
 }

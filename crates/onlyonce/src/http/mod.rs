@@ -20,6 +20,10 @@
 //! - **Outside nested routers**, or with
 //!   [`with_target`](IdempotencyLayer::with_target): a router that shortens the URI hides which
 //!   of its branches was asked for.
+//! - **Once for each record**: of two layers on one store with one secret, the inner one leaves
+//!   the request to the outer one. Behind a gateway of another process it cannot know: give each
+//!   of them a store or a [`Secret`](crate::Secret) of its own, or the inner one meets the outer
+//!   one's claim and refuses.
 //! - **Around limits on concurrency**, not within them: what was claimed goes on when its client
 //!   hangs up, and a limit outside would count it no more.
 //!   [`Policy::max_in_progress`](crate::Policy::max_in_progress) limits by caller.

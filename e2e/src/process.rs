@@ -102,7 +102,6 @@ pub struct Finished {
 
 impl Finished {
     /// Fails the test unless it ended well.
-    #[must_use]
     pub fn good(self) -> Self {
         assert_eq!(self.code, Some(0), "{}\n{}", self.out, self.err);
         self

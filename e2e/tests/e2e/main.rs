@@ -1,10 +1,16 @@
 //! Scenarios over real sockets, with real processes. See `onlyonce_e2e`.
 
+mod admin;
 mod bodies;
 mod crash;
+mod hostile;
+mod inputs;
 mod once;
+mod outside;
 mod problems;
 mod profiles;
+mod protocols;
+mod reload;
 mod scopes;
 mod settings;
 mod shutdown;

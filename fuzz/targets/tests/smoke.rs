@@ -1,7 +1,7 @@
 //! Every target over its seeds, and over some thousands of inputs made from them.
 //!
 //! The same inputs on every run: a failure here is a failure everywhere. Finding new inputs is
-//! the fuzzer's work, which adds what it finds to the seeds.
+//! the fuzzer's work; an input that it fails on becomes a seed.
 
 use std::panic::catch_unwind;
 use std::path::Path;

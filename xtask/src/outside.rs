@@ -7,8 +7,9 @@ use std::path::{Path, PathBuf};
 
 use crate::process::{Process, Task, target};
 
-const PACKAGES: [&str; 5] = [
+const PACKAGES: [&str; 6] = [
     "nginx-light",
+    "redis-server",
     "curl",
     "python3",
     "python3-requests",
@@ -19,15 +20,16 @@ const PACKAGES: [&str; 5] = [
 #[derive(Default)]
 pub(crate) struct Outside {
     nginx: Option<PathBuf>,
+    redis: Option<PathBuf>,
     curl: Option<PathBuf>,
     python: Option<PathBuf>,
     skipped: bool,
 }
 
-/// What is there; installs nothing.
-pub(crate) fn find() -> Outside {
+fn find() -> Outside {
     Outside {
         nginx: program("nginx"),
+        redis: program("redis-server"),
         curl: program("curl"),
         python: pythons().into_iter().find(has_modules),
         skipped: false,
@@ -100,6 +102,7 @@ impl Outside {
     fn missing(&self) -> Vec<&'static str> {
         [
             ("nginx", &self.nginx),
+            ("redis-server", &self.redis),
             ("curl", &self.curl),
             ("Python 3 with requests and httpx", &self.python),
         ]

@@ -1,115 +1,167 @@
-//! Programs that nobody here wrote, as clients and servers for the tests: nginx, curl, Python.
+//! Programs that nobody here wrote, as clients and servers for the tests.
 //!
-//! Tests that need them are in modules called `outside`, so that a runner can leave them out by
-//! name, and find the programs in the variables that [`Outside::variables`] gives.
+//! Tests that need one either stand in a module called `outside`, or are all of a crate's; that is
+//! how a runner leaves them out where the program is missing. The tests find the programs by the
+//! variables that [`Outside::variables`] gives, or on the path.
 
 use std::path::{Path, PathBuf};
 
 use crate::process::{Process, Task, target};
 
-const PACKAGES: [&str; 6] = [
-    "nginx-light",
-    "redis-server",
-    "curl",
-    "python3",
-    "python3-requests",
-    "python3-httpx",
+/// One program, and what hangs on it.
+struct Need {
+    what: &'static str,
+    /// Debian's packages.
+    packages: &'static [&'static str],
+    /// Tells the tests where it is.
+    variable: &'static str,
+    without: Without,
+    find: fn() -> Option<PathBuf>,
+}
+
+/// What is left out where the program is missing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Without {
+    Module(&'static str),
+    Crate(&'static str),
+}
+
+const NEEDS: [Need; 4] = [
+    Need {
+        what: "nginx",
+        packages: &["nginx-light"],
+        variable: "ONLYONCE_NGINX",
+        without: Without::Module("outside::"),
+        find: || program("nginx"),
+    },
+    Need {
+        what: "curl",
+        packages: &["curl"],
+        variable: "ONLYONCE_CURL",
+        without: Without::Module("outside::"),
+        find: || program("curl"),
+    },
+    Need {
+        what: "Python 3 with requests and httpx",
+        packages: &["python3", "python3-requests", "python3-httpx"],
+        variable: "ONLYONCE_PYTHON",
+        without: Without::Module("outside::"),
+        find: || pythons().into_iter().find(|python| has_modules(python)),
+    },
+    Need {
+        what: "redis-server",
+        packages: &["redis-server"],
+        variable: "ONLYONCE_REDIS",
+        without: Without::Crate("onlyonce-redis"),
+        find: || program("redis-server"),
+    },
 ];
 
 /// What is there.
-#[derive(Default)]
 pub(crate) struct Outside {
-    nginx: Option<PathBuf>,
-    redis: Option<PathBuf>,
-    curl: Option<PathBuf>,
-    python: Option<PathBuf>,
-    skipped: bool,
+    found: [Option<PathBuf>; NEEDS.len()],
 }
 
-fn find() -> Outside {
+/// What is there; installs nothing.
+pub(crate) fn find() -> Outside {
     Outside {
-        nginx: program("nginx"),
-        redis: program("redis-server"),
-        curl: program("curl"),
-        python: pythons().into_iter().find(has_modules),
-        skipped: false,
+        found: std::array::from_fn(|index| (NEEDS[index].find)()),
     }
 }
 
 /// All of it; installs what is missing, as far as this user may.
 pub(crate) fn require() -> Task<Outside> {
     let mut outside = find();
-    if outside.is_complete() {
-        return Ok(outside);
-    }
-    if is_root() && program("apt-get").is_some() {
-        let apt = || Process::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
-        // A mirror that is down is no matter while another has the packages.
-        let _ = apt().args(&["update", "--quiet"]).run();
-        let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
-        let _ = apt().args(&install).args(&PACKAGES).run();
+    if outside.missing().next().is_some() && is_root() && program("apt-get").is_some() {
+        install(&outside.packages());
         outside = find();
     }
-    if outside.python.is_none() {
-        outside.python = virtual_environment();
+    let is_python = |need: &Need| need.variable == "ONLYONCE_PYTHON";
+    if outside.missing().any(is_python) && virtual_environment() {
+        outside = find();
     }
-    if outside.is_complete() {
+    if outside.missing().next().is_none() {
         return Ok(outside);
     }
     Err(format!(
         "some tests need programs that are not here: {}.\n\
          Install them (Debian, Ubuntu: apt-get install {}), or leave those tests out: \
          cargo xtask test --skip-outside",
-        outside.missing().join(", "),
-        PACKAGES.join(" "),
+        outside.names(),
+        outside.packages().join(" "),
     ))
 }
 
 impl Outside {
-    /// Those tests are left out, whatever is there.
+    /// The tests that need any of it are left out, whatever is there.
     pub(crate) fn skipped() -> Self {
         Self {
-            skipped: true,
-            ..Self::default()
+            found: [const { None }; NEEDS.len()],
         }
     }
 
-    /// Whether the tests that need them can run.
-    pub(crate) fn is_complete(&self) -> bool {
-        !self.skipped && self.missing().is_empty()
+    /// Arguments by which both runners leave out the tests that cannot run.
+    pub(crate) fn arguments(&self) -> Vec<&'static str> {
+        let mut left_out: Vec<Without> = self.missing().map(|need| need.without).collect();
+        left_out.dedup();
+        // What follows `--` goes to the test programs: crates come first.
+        let crates = left_out.iter().filter_map(|without| match without {
+            Without::Crate(name) => Some(["--exclude", *name]),
+            Without::Module(_) => None,
+        });
+        let modules = left_out.iter().filter_map(|without| match without {
+            Without::Module(path) => Some(["--skip", *path]),
+            Without::Crate(_) => None,
+        });
+        let modules: Vec<&str> = modules.flatten().collect();
+        let mut arguments: Vec<&str> = crates.flatten().collect();
+        if !modules.is_empty() {
+            arguments.push("--");
+            arguments.extend(modules);
+        }
+        arguments
     }
 
-    /// Why they can't.
-    pub(crate) fn why_not(&self) -> String {
-        if self.skipped {
-            "--skip-outside".to_owned()
-        } else {
-            format!("missing: {}", self.missing().join(", "))
-        }
+    /// A line that says what is not run, if anything is not.
+    pub(crate) fn not_run(&self) -> Option<String> {
+        self.missing()
+            .next()
+            .map(|_| format!("NOT RUN: the tests that need {}", self.names()))
     }
 
     /// Where the tests find the programs.
     pub(crate) fn variables(&self) -> impl Iterator<Item = (&'static str, &Path)> {
-        [
-            ("ONLYONCE_NGINX", &self.nginx),
-            ("ONLYONCE_CURL", &self.curl),
-            ("ONLYONCE_PYTHON", &self.python),
-        ]
-        .into_iter()
-        .filter_map(|(name, path)| Some((name, path.as_deref()?)))
+        NEEDS
+            .iter()
+            .zip(&self.found)
+            .filter_map(|(need, path)| Some((need.variable, path.as_deref()?)))
     }
 
-    fn missing(&self) -> Vec<&'static str> {
-        [
-            ("nginx", &self.nginx),
-            ("redis-server", &self.redis),
-            ("curl", &self.curl),
-            ("Python 3 with requests and httpx", &self.python),
-        ]
-        .into_iter()
-        .filter_map(|(name, path)| path.is_none().then_some(name))
-        .collect()
+    fn missing(&self) -> impl Iterator<Item = &'static Need> {
+        NEEDS
+            .iter()
+            .zip(&self.found)
+            .filter_map(|(need, path)| path.is_none().then_some(need))
     }
+
+    fn names(&self) -> String {
+        let names: Vec<&str> = self.missing().map(|need| need.what).collect();
+        names.join(", ")
+    }
+
+    fn packages(&self) -> Vec<&'static str> {
+        let packages = self.missing().flat_map(|need| need.packages);
+        packages.copied().collect()
+    }
+}
+
+fn install(packages: &[&str]) {
+    let apt = || Process::new("apt-get").env("DEBIAN_FRONTEND", "noninteractive");
+    // Whether it worked is seen by what is there afterwards: a mirror that is down is no matter
+    // while another has the packages.
+    let _ = apt().args(&["update", "--quiet"]).run();
+    let arguments = ["install", "--yes", "--quiet", "--no-install-recommends"];
+    let _ = apt().args(&arguments).args(packages).run();
 }
 
 /// A program on the path, or where servers are kept, which is not on every user's path.
@@ -130,26 +182,24 @@ fn pythons() -> Vec<PathBuf> {
         .collect()
 }
 
-fn has_modules(python: &PathBuf) -> bool {
+fn has_modules(python: &Path) -> bool {
     Process::new(python)
         .args(&["-c", "import requests, httpx"])
         .succeeds()
 }
 
-fn virtual_environment() -> Option<PathBuf> {
+/// Python's packages in a folder of their own, for those who may not install Debian's.
+fn virtual_environment() -> bool {
     let folder = environment();
-    let python = program("python3")?;
-    let folder_text = folder.to_str()?;
-    Process::new(python)
-        .args(&["-m", "venv", folder_text])
-        .run()
-        .ok()?;
-    let own = folder.join("bin/python3");
-    Process::new(&own)
-        .args(&["-m", "pip", "install", "--quiet", "requests", "httpx"])
-        .run()
-        .ok()?;
-    has_modules(&own).then_some(own)
+    let (Some(python), Some(path)) = (program("python3"), folder.to_str()) else {
+        return false;
+    };
+    let made = Process::new(python).args(&["-m", "venv", path]).run();
+    made.is_ok()
+        && Process::new(folder.join("bin/python3"))
+            .args(&["-m", "pip", "install", "--quiet", "requests", "httpx"])
+            .run()
+            .is_ok()
 }
 
 fn environment() -> PathBuf {
@@ -166,4 +216,30 @@ fn is_root() -> bool {
 #[cfg(not(unix))]
 fn is_root() -> bool {
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_missing_is_left_out_and_said() {
+        let here = || Some(PathBuf::from("/here"));
+        let all = Outside {
+            found: std::array::from_fn(|_| here()),
+        };
+        assert!(all.arguments().is_empty());
+        assert_eq!(all.not_run(), None);
+        assert_eq!(all.variables().count(), NEEDS.len());
+
+        let none = ["--exclude", "onlyonce-redis", "--", "--skip", "outside::"];
+        assert_eq!(Outside::skipped().arguments(), none);
+
+        let some = Outside {
+            found: [here(), None, None, here()],
+        };
+        assert_eq!(some.arguments(), ["--", "--skip", "outside::"]);
+        let line = "NOT RUN: the tests that need curl, Python 3 with requests and httpx";
+        assert_eq!(some.not_run().as_deref(), Some(line));
+    }
 }

@@ -7,11 +7,8 @@ use crate::process::{Process, Task, cargo, target};
 /// Builds everything once, in the one profile and feature set that all steps share, then tests.
 /// A step that fails does not keep the next from running.
 pub(crate) fn run(outside: &Outside) -> Task {
-    if !outside.is_complete() {
-        eprintln!(
-            "NOT RUN: tests against nginx, curl and Python ({})",
-            outside.why_not()
-        );
+    if let Some(line) = outside.not_run() {
+        eprintln!("{line}");
     }
     // The examples and benchmarks are built with it: that they compile is a test.
     cargo(["build", "--workspace", "--all-targets"]).run()?;
@@ -24,17 +21,14 @@ pub(crate) fn run(outside: &Outside) -> Task {
         ]
     } else {
         eprintln!("(cargo-nextest is not here: cargo test runs one program after the other)");
-        let all = cargo(["test", "--workspace", "--no-fail-fast"]).args(skipped(outside));
+        let all = cargo(["test", "--workspace", "--no-fail-fast"]).args(&outside.arguments());
         vec![with_programs(all, outside).run_read(|line| count.read(line))]
     };
     if let Some(total) = count.total() {
         println!("\n{total}");
     }
-    if !outside.is_complete() {
-        println!(
-            "NOT RUN: tests against nginx, curl and Python ({})",
-            outside.why_not()
-        );
+    if let Some(line) = outside.not_run() {
+        println!("{line}");
     }
     let failed: Vec<String> = steps.into_iter().filter_map(Result::err).collect();
     if failed.is_empty() {
@@ -48,19 +42,10 @@ fn nextest(outside: &Outside, count: &mut Count) -> Task {
     let report = target().join("nextest/default/junit.xml");
     // An old report must not be counted for a run that wrote none.
     let _ = std::fs::remove_file(&report);
-    let all = cargo(["nextest", "run", "--workspace"]).args(skipped(outside));
+    let all = cargo(["nextest", "run", "--workspace"]).args(&outside.arguments());
     let done = with_programs(all, outside).run();
     count.read_junit(&std::fs::read_to_string(report).unwrap_or_default());
     done
-}
-
-/// Both runners leave out tests by a part of their path.
-fn skipped(outside: &Outside) -> &'static [&'static str] {
-    if outside.is_complete() {
-        &[]
-    } else {
-        &["--", "--skip", "outside::"]
-    }
 }
 
 fn with_programs(mut runner: Process, outside: &Outside) -> Process {

@@ -119,6 +119,8 @@ pub(crate) enum Need {
     Work,
     /// Housekeeping, which makes room in the end.
     Upkeep,
+    /// The word that a segment is not needed any more, without which no room is ever given back.
+    Drop,
 }
 
 /// Why a step was not taken.
@@ -285,7 +287,10 @@ impl State {
     /// Notes something about the log itself.
     pub(crate) fn note(&mut self, kind: Kind, number: u64) -> Result<Position, Refusal> {
         let (id, nothing) = (RecordId::from_bytes([0; 32]), Bytes::new());
-        let need = Need::Work;
+        let need = match kind {
+            Kind::Drop => Need::Drop,
+            _ => Need::Work,
+        };
         self.append(need, kind, id, nothing.clone(), nothing, false, number)
     }
 
@@ -457,11 +462,18 @@ impl State {
         (self.room_judged(), was_full)
     }
 
-    /// No spare can be had: all who wait for room learn that the store is full.
+    /// No spare can be had: all who wait for room learn that the store is full. Also whether it
+    /// was full before.
     #[must_use = "those who wait are to be woken outside the lock"]
-    pub(crate) fn spare_refused(&mut self, reason: Arc<str>) -> Arc<Event> {
-        self.full = Some(reason);
-        self.room_judged()
+    pub(crate) fn spare_refused(&mut self, reason: Arc<str>) -> (Arc<Event>, bool) {
+        let was_full = self.full.replace(reason).is_some();
+        (self.room_judged(), was_full)
+    }
+
+    /// Nobody waits for room, and no spare is due: whatever was refused was too long. Whether the
+    /// store was full.
+    pub(crate) fn spare_not_wanted(&mut self) -> bool {
+        self.full.take().is_some()
     }
 
     fn room_judged(&mut self) -> Arc<Event> {

@@ -350,3 +350,46 @@ fn a_closed_store_says_so_and_its_folder_can_be_opened_again() {
     let again = open(&disk, &clock).unwrap();
     block_on(win(&again, 1));
 }
+
+/// The end of a claim may use the room to its last bytes, but not those in which the store says
+/// that old room is free: it would stay full for ever.
+#[test]
+fn a_store_filled_to_its_last_bytes_finds_room_again() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let limit = u64::from(SEGMENT) * 4;
+    let builder = builder(&clock).max_bytes(limit);
+    let store = open_with(&disk, &builder).unwrap();
+    let full = |error: StoreError| assert_eq!(error.kind(), StoreErrorKind::Full);
+    block_on(async {
+        let mut key = 0;
+        loop {
+            match with_upkeep(&store, store.claim(&attempt(key))).await {
+                Ok(Claim::Won(lease)) => {
+                    with_upkeep(&store, finish(&store, &lease, vec![3; 100], KEEP)).await;
+                }
+                Ok(Claim::Held(_)) => panic!("each key is new"),
+                Err(error) => break full(error),
+            }
+            key += 1;
+        }
+        // An operator forgets records from the newest on, which takes room before it gives any.
+        for key in (0..key).rev() {
+            if let Err(error) = with_upkeep(&store, store.forget(&id(key))).await {
+                full(error);
+                break;
+            }
+        }
+        assert!(store.stats().records > 0);
+    });
+    // Nor does opening and closing it use them up.
+    drop(store);
+    let store = open_with(&disk, &builder).unwrap();
+    store.close().unwrap();
+    let store = open_with(&disk, &builder).unwrap();
+    block_on(async {
+        clock.advance(KEEP);
+        upkeep(&store);
+        with_upkeep(&store, win(&store, 9999)).await;
+    });
+    assert!(store.stats().allocated_bytes <= limit);
+}

@@ -370,17 +370,17 @@ impl State {
         let reserve = self.reserve(need);
         if after.is_none_or(|after| after < reserve) {
             // A full store looks for room by itself, now and then.
-            self.upkeep_due |= self.full.is_none();
+            if let Some(reason) = &self.full {
+                return Err(Refusal::Full(reason.clone()));
+            }
+            self.upkeep_due = true;
             // With that much, this very step will find room.
             let capacity = DATA_START.saturating_add(size).saturating_add(reserve);
             let capacity = capacity
                 .next_multiple_of(DATA_START)
                 .max(self.segment_bytes);
             self.wanted = self.wanted.max(Some(capacity));
-            return Err(match &self.full {
-                Some(reason) => Refusal::Full(reason.clone()),
-                None => Refusal::Later(self.space.clone()),
-            });
+            return Err(Refusal::Later(self.space.clone()));
         }
         if !fits {
             self.begin_segment();
@@ -400,7 +400,8 @@ impl State {
                 quarter + owners.saturating_mul(SHARE).min(quarter)
             }
             Need::Upkeep => quarter / 2,
-            Need::Work => 0,
+            Need::Work => quarter / 16,
+            Need::Drop => 0,
         }
     }
 

@@ -39,8 +39,9 @@ pub(crate) struct Upkeep {
     short: bool,
     /// A segment that could not be read.
     unreadable: Option<u32>,
-    /// When a segment may be made again, on the machine's time.
+    /// When a segment may be made again, on the machine's time, and why not sooner.
     try_again: Timestamp,
+    no_room: Option<Arc<str>>,
     clock: SystemClock,
 }
 
@@ -61,6 +62,7 @@ impl Upkeep {
             short: false,
             unreadable: None,
             try_again: Timestamp::default(),
+            no_room: None,
             clock: SystemClock::new(),
         }
     }
@@ -87,9 +89,14 @@ impl Upkeep {
     /// One round: sweeps `shards` shards, then sees to the segments.
     pub(crate) fn round(&mut self, shards: usize) {
         self.sweep(shards);
-        if self.clock.now() >= self.try_again
-            && let Err(reason) = self.make_spare()
-        {
+        if self.clock.now() < self.try_again {
+            // Nobody is to wait for a try that is not made yet.
+            if let Some(reason) = self.no_room.clone()
+                && self.shared.lock().wanted.is_some()
+            {
+                self.declare_full(reason);
+            }
+        } else if let Err(reason) = self.make_spare() {
             // Expired records make room first; only then is the store full.
             self.short = true;
             self.sweep(SHARDS);
@@ -115,11 +122,16 @@ impl Upkeep {
 
     /// Makes the segment that will be needed next, if it is time.
     fn make_spare(&mut self) -> Result<(), Arc<str>> {
-        let Some((capacity, number, old)) = self.shared.step(|state| {
-            let capacity = state.wants_spare()?;
-            Some((capacity, state.tail.segment + 1, state.spare.take()))
-        }) else {
-            return Ok(());
+        let wanted = self.shared.step(|state| match state.wants_spare() {
+            Some(capacity) => Ok((capacity, state.tail.segment + 1, state.spare.take())),
+            None => Err(state.spare_not_wanted()),
+        });
+        let (capacity, number, old) = match wanted {
+            Ok(wanted) => wanted,
+            Err(was_full) => {
+                self.not_full(was_full);
+                return Ok(());
+            }
         };
         let limit = self.shared.step(|state| {
             let allocated = state.index.allocated() + u64::from(capacity);
@@ -136,7 +148,9 @@ impl Upkeep {
                     // Each try writes the disk full to its last byte: not too often.
                     self.try_again = self.clock.now().plus(RETRY);
                     let why = "no further segment can be created";
-                    format!("{why}: {error}; make room on the disk").into()
+                    let reason: Arc<str> = format!("{why}: {error}; make room on the disk").into();
+                    self.no_room = Some(reason.clone());
+                    reason
                 })
             }
         };
@@ -144,10 +158,9 @@ impl Upkeep {
             Ok(()) => {
                 self.short = false;
                 self.try_again = Timestamp::default();
+                self.no_room = None;
                 let (space, was_full) = self.shared.step(|state| state.spare_made(capacity));
-                if was_full {
-                    tracing::info!(folder = %self.shared.folder, "there is room again");
-                }
+                self.not_full(was_full);
                 space.fire(true);
                 Ok(())
             }
@@ -159,10 +172,18 @@ impl Upkeep {
     }
 
     fn declare_full(&self, reason: Arc<str>) {
-        tracing::warn!(folder = %self.shared.folder, %reason, "no room for new records");
-        self.shared
-            .step(|state| state.spare_refused(reason))
-            .fire(true);
+        let refused = reason.clone();
+        let (space, was_full) = self.shared.step(|state| state.spare_refused(refused));
+        if !was_full {
+            tracing::warn!(folder = %self.shared.folder, %reason, "no room for new records");
+        }
+        space.fire(true);
+    }
+
+    fn not_full(&self, was_full: bool) {
+        if was_full {
+            tracing::info!(folder = %self.shared.folder, "there is room again");
+        }
     }
 
     fn drop_old(&mut self) {

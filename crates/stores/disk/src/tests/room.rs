@@ -4,7 +4,7 @@ use onlyonce_core::{Clock as _, StoreErrorKind};
 
 use super::*;
 use crate::Durability;
-use crate::disk::sim::{Call, Image};
+use crate::disk::sim::{Call, Fault, Image};
 use crate::log::segment::{self, SegmentHeader};
 
 fn fresh() -> (SimDisk, Arc<ManualClock>, DiskStore) {
@@ -392,4 +392,56 @@ fn a_store_filled_to_its_last_bytes_finds_room_again() {
         with_upkeep(&store, win(&store, 9999)).await;
     });
     assert!(store.stats().allocated_bytes <= limit);
+}
+
+/// One record that asks for too much says nothing of the others.
+#[test]
+fn a_store_is_not_full_because_one_record_was_too_long_for_it() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let limit = u64::from(SEGMENT) * 40;
+    let store = open_with(&disk, &builder(&clock).max_bytes(limit)).unwrap();
+    block_on(async {
+        let lease = with_upkeep(&store, win(&store, 500)).await;
+        let error = with_upkeep(
+            &store,
+            store.complete(&lease, &kept(vec![1; 600_000]), KEEP),
+        )
+        .await
+        .unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Full);
+        upkeep(&store);
+        assert!(!store.stats().full);
+    });
+}
+
+/// After a segment could not be made, it is some seconds before that is tried again. Who asks for
+/// room meanwhile learns at once that there is none.
+#[test]
+fn nobody_waits_for_a_segment_that_is_not_tried_yet() {
+    let (disk, _, store) = fresh();
+    disk.interfere(|call, name| {
+        let growing = name.ends_with(".spare") && call == Call::Write;
+        growing.then_some(Fault::Fail(std::io::ErrorKind::StorageFull))
+    });
+    block_on(async {
+        let lease = win(&store, 1).await;
+        let mut upkeep = crate::upkeep::Upkeep::new(Arc::clone(&store.shared));
+        for _ in 0..3 {
+            let done = kept(vec![1; 20_000]);
+            let mut completing = Box::pin(store.complete(&lease, &done, KEEP));
+            let error = std::future::poll_fn(|context| {
+                let polled = completing.as_mut().poll(context);
+                if polled.is_ready() {
+                    return polled;
+                }
+                upkeep.round(SHARDS);
+                completing.as_mut().poll(context)
+            })
+            .await
+            .unwrap_err();
+            assert_eq!(error.kind(), StoreErrorKind::Full);
+            // Nothing else needs room: the store does not count as full.
+            upkeep.round(SHARDS);
+        }
+    });
 }

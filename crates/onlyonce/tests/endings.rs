@@ -24,6 +24,8 @@ use support::{App, HandlerRequest, TestBody, TestStore, full, post, until};
 use tokio::sync::mpsc;
 use tower::{Layer as _, ServiceExt as _};
 
+const HOUR: Duration = Duration::from_secs(3600);
+
 type Piece = Result<Frame<Bytes>, io::Error>;
 
 fn layer_with(store: &TestStore, policy: Policy) -> IdempotencyLayer {
@@ -372,4 +374,46 @@ async fn a_response_with_tens_of_thousands_of_fields_is_replayed() {
     app.send(post("k", "")).await;
     let retry = app.send(post("k", "")).await;
     assert_eq!(retry.headers.get_all("set-cookie").iter().count(), 30_000);
+}
+
+// On the real clock: the paused one stands still for as long as anything is ready.
+#[tokio::test]
+async fn a_stream_that_always_has_more_leaves_room_for_others_and_is_given_up() {
+    let endless = || futures_util::stream::repeat_with(|| piece("more"));
+    for (patience, given_up) in [(Duration::from_millis(100), true), (HOUR, false)] {
+        let store = TestStore::new();
+        let mut policy = small();
+        policy.abandoned_stream_timeout = patience;
+        let app = App::new(&layer_with(&store, policy), move |number, _| async move {
+            if number == 1 {
+                return Response::new(StreamBody::new(endless()).boxed_unsync());
+            }
+            Response::new(full("2"))
+        });
+        drop(app.start(post("k", "")).await);
+        // There is but one thread: who spins on it without a pause lets nobody else run.
+        assert_eq!(app.send(post("other", "")).await.text(), "2");
+        if given_up {
+            until("it is given up", || {
+                store.entries().iter().all(|entry| !entry.in_progress())
+            })
+            .await;
+            assert_eq!(app.send(post("k", "")).await.outcome(), Outcome::NotKept);
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn learning_a_fingerprint_costs_one_renewal() {
+    let store = TestStore::new();
+    let app = App::new(&layer_with(&store, small()), |_, request| async move {
+        request.into_body().collect().await.unwrap();
+        Response::new(full("1"))
+    });
+    store.order(
+        Operation::Complete,
+        support::Fault::Late(Duration::from_millis(500)),
+    );
+    app.send(post("k", "x".repeat(100))).await;
+    assert_eq!(store.calls(Operation::Renew), 1);
 }

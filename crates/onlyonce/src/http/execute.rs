@@ -585,11 +585,14 @@ impl Client {
 
 /// # Cancellation safety
 /// Dropping it loses no frame.
+///
+/// A body that is always ready still lets others run: it is not the runtime that makes it wait.
 async fn next_frame<R>(mut body: Pin<&mut Option<R>>) -> Option<Result<Frame<Bytes>, BodyError>>
 where
     R: Body,
     R::Error: Into<BoxError>,
 {
+    tokio::task::consume_budget().await;
     let next = poll_fn(|cx| match body.as_mut().as_pin_mut() {
         Some(body) => poll_inner(body, cx),
         None => Poll::Ready(None),

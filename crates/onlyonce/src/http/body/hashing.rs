@@ -109,6 +109,8 @@ where
         if let Some(fingerprint) = self.settled {
             return Some(Hashed::Done(fingerprint));
         }
+        // A body that is always ready still lets others run.
+        tokio::task::consume_budget().await;
         match poll_fn(|cx| self.poll_chunk(cx)).await {
             None => Some(Hashed::Done(self.hasher.finish())),
             Some(Ok(_)) => None,

@@ -11,8 +11,11 @@ use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::Response;
-use onlyonce::{Engine, Fingerprint, IdempotencyLayer, Key, Outcome, Policy, Profile, RunError};
-use onlyonce_core::{Operation, StoreErrorKind};
+use onlyonce::{
+    Concurrent, Engine, Fence, Fingerprint, IdempotencyLayer, Key, OnUnknown, Outcome, Policy,
+    Profile, RunError,
+};
+use onlyonce_core::{EntryState, Operation, StoreErrorKind, Timestamp};
 use support::{App, Fault, TestStore, full, post, until};
 use tower::{Layer as _, ServiceExt as _};
 
@@ -144,4 +147,116 @@ async fn a_layer_within_a_layer_leaves_the_request_to_the_outer_one() {
     }
     assert_eq!(store.calls(Operation::Claim), 2);
     assert_eq!(executions.load(Ordering::SeqCst), 1);
+}
+
+/// An owner that vanished, its lease run out, under a policy that lets it be succeeded.
+async fn vanished(store: &TestStore) -> App {
+    let policy = Policy::new(Profile::Standard).with_on_unknown(OnUnknown::Retry);
+    let layer = IdempotencyLayer::new(store.clone());
+    let app = App::counting(&layer.with_policy(policy).unwrap());
+    app.send(post("k", "x")).await;
+    store.meddle(|entry| {
+        entry.state = EntryState::InProgress {
+            lease_until: Timestamp::from_millis(0),
+            keep: Duration::from_secs(3600),
+        };
+    });
+    app
+}
+
+#[tokio::test(start_paused = true)]
+async fn looking_after_a_claim_that_failed_takes_nothing_over() {
+    let store = TestStore::new();
+    let app = vanished(&store).await;
+    let before = store.only_entry();
+    let fails = Fault::Fails(StoreErrorKind::Unavailable);
+    store.order_times(Operation::Claim, fails, 20);
+    assert_eq!(app.send(post("k", "x")).await.status, 503);
+    until("it has been looked after", || {
+        store.calls(Operation::Claim) > 21
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert_eq!(store.only_entry(), before);
+    assert_eq!(app.send(post("k", "x")).await.text(), "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_superseded_owner_that_looks_takes_nothing_over() {
+    let store = TestStore::new();
+    let policy = Policy::new(Profile::Standard).with_on_unknown(OnUnknown::Retry);
+    let layer = IdempotencyLayer::new(store.clone());
+    let meddled = store.clone();
+    let app = App::new(&layer.with_policy(policy).unwrap(), move |_, _| {
+        // Succeeded by one that has vanished, too.
+        meddled.meddle(|entry| {
+            (entry.fence, entry.attempt) = (Fence::new(99), 2);
+            entry.state = EntryState::InProgress {
+                lease_until: Timestamp::from_millis(0),
+                keep: Duration::from_secs(3600),
+            };
+        });
+        async { Response::new(full("1")) }
+    });
+    let answer = app.send(post("k", "x")).await;
+    assert_eq!(answer.problem_kind(), "outcome-unknown");
+    let entry = store.only_entry();
+    assert_eq!((entry.fence, entry.attempt), (Fence::new(99), 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_release_that_fails_is_tried_again_behind_the_answer() {
+    let store = TestStore::new();
+    let app = App::new(
+        &IdempotencyLayer::new(store.clone()),
+        |number, _| async move {
+            let status = if number == 1 { 503 } else { 200 };
+            Response::builder().status(status).body(full("")).unwrap()
+        },
+    );
+    let fails = Fault::Fails(StoreErrorKind::Unavailable);
+    store.order_times(Operation::Release, fails, 9);
+    assert_eq!(app.send(post("k", "x")).await.status, 503);
+    assert!(store.only_entry().in_progress());
+    until("it is released", || store.entries().is_empty()).await;
+    assert_eq!(app.send(post("k", "x")).await.status, 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_that_fails_is_tried_again_before_the_lease_has_run_out() {
+    let store = TestStore::new();
+    let app = App::new(&IdempotencyLayer::new(store.clone()), |_, _| async {
+        tokio::time::sleep(Duration::from_secs(30)).await;
+        Response::new(full("1"))
+    });
+    store.order_times(
+        Operation::Renew,
+        Fault::Fails(StoreErrorKind::Unavailable),
+        3,
+    );
+    let first = tokio::spawn(app.start(post("k", "x")));
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    assert_eq!(
+        app.send(post("k", "x")).await.outcome(),
+        Outcome::InProgress
+    );
+    assert_eq!(first.await.unwrap().status(), 200);
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_wakes_those_who_wait() {
+    let store = TestStore::new();
+    let policy = Policy::new(Profile::Standard).with_concurrent(Concurrent::Wait);
+    let layer = IdempotencyLayer::new(store.clone());
+    let layer = layer.with_policy(policy).unwrap();
+    let app = App::new(&layer, |_, _| std::future::pending());
+    let _owner = tokio::spawn(app.start(post("k", "x")));
+    until("it is claimed", || app.executions() == 1).await;
+    let waiter = tokio::spawn(app.start(post("k", "x")));
+    until("it waits", || store.watching() == 1).await;
+    // No time to drain: nothing but the shutdown itself can wake it.
+    assert!(!layer.engine().shutdown(Duration::ZERO).await);
+    let at = tokio::time::Instant::now();
+    assert_eq!(waiter.await.unwrap().status(), 409);
+    assert_eq!(at.elapsed(), Duration::ZERO);
 }

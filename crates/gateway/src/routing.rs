@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use onlyonce::{Principal, RouteLabel, RoutePolicy};
 
 use crate::config::RouteTable;
@@ -38,16 +38,11 @@ impl Routing {
 
     /// Tells the layers behind what they need to know of `request`.
     fn prepare<B>(&self, request: &mut Request<B>) {
-        let headers = request.headers_mut();
-        headers.remove(ATTEMPT);
-        headers.remove(FENCE);
+        remove_forged(request.headers_mut());
 
         // Only a proxy of the operator's own can reach us with this header, or it is not set.
-        let principal = self.principal_header.as_ref().and_then(|name| {
-            let value = request.headers().get(name)?.to_str().ok()?;
-            Some(Principal::new(value))
-        });
-        if let Some(principal) = principal {
+        let principal = self.principal_header.as_ref();
+        if let Some(principal) = principal.and_then(|name| principal_in(request.headers(), name)) {
             request.extensions_mut().insert(principal);
         }
 
@@ -70,6 +65,51 @@ impl Routing {
     }
 }
 
+/// Takes off what only the gateway may say of a claim, also as a server would read it that takes
+/// `_` for `-`.
+fn remove_forged(headers: &mut HeaderMap) {
+    headers.remove(ATTEMPT);
+    headers.remove(FENCE);
+    let spelled_otherwise: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| name.as_str().contains('_'))
+        .filter(|name| {
+            let name = name.as_str().replace('_', "-");
+            ATTEMPT == *name || FENCE == *name
+        })
+        .cloned()
+        .collect();
+    for name in spelled_otherwise {
+        headers.remove(name);
+    }
+}
+
+/// The caller that the header names; an empty one is none.
+///
+/// No two values may name one caller, whatever their bytes: all who share a name share their
+/// responses. Several lines are one list, as RFC 9110 reads them: a client that gets its own line
+/// past the proxy in front becomes neither of the two.
+fn principal_in(headers: &HeaderMap, name: &HeaderName) -> Option<Principal> {
+    let lines: Vec<&[u8]> = headers
+        .get_all(name)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .filter(|line| !line.is_empty())
+        .collect();
+    let bytes = lines.join(&b", "[..]);
+    if bytes.is_empty() {
+        return None;
+    }
+    Some(match String::from_utf8(bytes) {
+        Ok(text) => Principal::new(text),
+        // No header's value has a NUL, so that no other name is spelled like this.
+        Err(error) => {
+            let bytes = error.as_bytes();
+            Principal::new(format!("\0{}", bytes.escape_ascii()))
+        }
+    })
+}
+
 /// Prepares each request by the routing of the moment.
 pub(crate) fn prepare<B>(
     routing: Arc<ArcSwap<Routing>>,
@@ -77,5 +117,70 @@ pub(crate) fn prepare<B>(
     move |mut request| {
         routing.load().prepare(&mut request);
         request
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Flag, Settings, Sources};
+
+    fn prepared(fields: &[(&'static str, &[u8])]) -> Request<()> {
+        let sources = Sources::none().with_flag(Flag::Upstream, "http://127.0.0.1:1");
+        let (settings, _) = Settings::load(&sources).unwrap();
+        let routing = Routing::new(settings.routes, Some(HeaderName::from_static("x-user")));
+        let mut request = Request::new(());
+        for (name, value) in fields {
+            let value = HeaderValue::from_bytes(value).unwrap();
+            request.headers_mut().append(*name, value);
+        }
+        routing.prepare(&mut request);
+        request
+    }
+
+    fn principal(values: &[&[u8]]) -> Option<String> {
+        let fields: Vec<_> = values.iter().map(|value| ("x-user", *value)).collect();
+        let request = prepared(&fields);
+        let principal = request.extensions().get::<Principal>();
+        principal.map(|principal| principal.as_str().to_owned())
+    }
+
+    #[test]
+    fn hazard_31_callers_whose_names_are_not_ascii_are_not_one() {
+        assert_eq!(principal(&[b"alice"]).as_deref(), Some("alice"));
+        assert_eq!(principal(&["José".as_bytes()]).as_deref(), Some("José"));
+        let names: [&[u8]; 4] = ["José".as_bytes(), "Josè".as_bytes(), b"Jos\xe9", b"Jos\xe8"];
+        let scopes: std::collections::HashSet<_> = names
+            .iter()
+            .map(|name| principal(&[name]).unwrap())
+            .collect();
+        assert_eq!(scopes.len(), names.len());
+    }
+
+    #[test]
+    fn hazard_48_a_name_slipped_in_beside_the_true_one_is_nobody_s() {
+        let slipped = principal(&[b"victim", b"mallory"]).unwrap();
+        assert!(slipped != "victim" && slipped != "mallory", "{slipped}");
+    }
+
+    #[test]
+    fn hazard_48_an_empty_name_is_no_name() {
+        assert_eq!(principal(&[]), None);
+        assert_eq!(principal(&[b""]), None);
+        assert_eq!(principal(&[b"", b""]), None);
+    }
+
+    #[test]
+    fn hazard_52_a_claim_s_fields_cannot_be_forged_in_any_spelling() {
+        // A server that speaks CGI or WSGI reads `_` and `-` alike.
+        let request = prepared(&[
+            ("idempotency-attempt", b"7"),
+            ("idempotency_attempt", b"7"),
+            ("idempotency-fence", b"7"),
+            ("idempotency_fence", b"7"),
+            ("idempotency-key", b"a"),
+        ]);
+        let left: Vec<_> = request.headers().keys().map(HeaderName::as_str).collect();
+        assert_eq!(left, ["idempotency-key"]);
     }
 }

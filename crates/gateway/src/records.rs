@@ -7,7 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use onlyonce_core::{Inspect, Secret, SharedStore, StoreError};
+use onlyonce_core::{Inspect, RecordId, Scope, Secret, SharedStore, StoreError};
 use onlyonce_disk::DiskStore;
 use onlyonce_memory::MemoryStore;
 
@@ -15,6 +15,8 @@ use crate::config::{StoreSettings, StoreUrl};
 
 /// The file in a store's folder that holds the secret its records were made under.
 const SECRET_FILE: &str = "secret";
+/// The file there that tells, when the secret is in the settings, whether it is still the same.
+const CHECK_FILE: &str = "secret-check";
 
 /// An open store, in its several roles.
 #[derive(Clone)]
@@ -103,10 +105,15 @@ fn settle_secret(
 ) -> anyhow::Result<Secret> {
     let path = folder.join(SECRET_FILE);
     let kept = read_secret(&path)?;
+    let check = folder.join(CHECK_FILE);
+    if let (Some(given), None) = (&given, &kept) {
+        settle_check(folder, &check, given, has_records)?;
+    }
     match (given, kept) {
         (None, Some(kept)) => Ok(kept),
         (Some(given), Some(kept)) if given == kept => Ok(given),
         (Some(given), Some(_)) if !has_records => {
+            settle_check(folder, &check, &given, has_records)?;
             std::fs::remove_file(&path)
                 .with_context(|| format!("{} can't be removed", path.display()))?;
             Ok(given)
@@ -125,7 +132,7 @@ fn settle_secret(
         ),
         (None, None) => {
             let secret = Secret::random();
-            write_secret(folder, &path, &secret)
+            write_whole(folder, &path, secret.as_bytes())
                 .with_context(|| format!("{} can't be written", path.display()))?;
             Ok(secret)
         }
@@ -154,8 +161,37 @@ fn read_secret(path: &Path) -> anyhow::Result<Option<Secret>> {
     Ok(Some(Secret::from_bytes(bytes)))
 }
 
+/// Sees to it that a secret of the settings is the one that the records were made under.
+fn settle_check(
+    folder: &Path,
+    path: &Path,
+    given: &Secret,
+    has_records: bool,
+) -> anyhow::Result<()> {
+    // A keyed hash: it tells no more of the secret than any record's identifier does.
+    let sign = RecordId::of_scope(given, &Scope::shared()).to_string();
+    let known = match std::fs::read(path) {
+        Ok(known) => Some(known),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => {
+            return Err(error).with_context(|| format!("{} can't be read", path.display()));
+        }
+    };
+    match known {
+        Some(known) if known == sign.as_bytes() => Ok(()),
+        Some(_) if has_records => bail!(
+            "the store's records were made under another secret of the settings: none of them \
+             would be found, and retries would execute again. Set `secret` or `secret_file` in \
+             `[idempotency]` as before; or, if no retry can come any more, remove {}",
+            path.display()
+        ),
+        _ => write_whole(folder, path, sign.as_bytes())
+            .with_context(|| format!("{} can't be written", path.display())),
+    }
+}
+
 /// Written whole and durable, or not at all: half a secret would lose every record.
-fn write_secret(folder: &Path, path: &Path, secret: &Secret) -> std::io::Result<()> {
+fn write_whole(folder: &Path, path: &Path, bytes: &[u8]) -> std::io::Result<()> {
     let temporary = folder.join(".secret.new");
     let mut file = OpenOptions::new()
         .write(true)
@@ -163,7 +199,7 @@ fn write_secret(folder: &Path, path: &Path, secret: &Secret) -> std::io::Result<
         .truncate(true)
         .mode(0o600)
         .open(&temporary)?;
-    file.write_all(secret.as_bytes())?;
+    file.write_all(bytes)?;
     file.sync_all()?;
     std::fs::rename(&temporary, path)?;
     File::open(folder)?.sync_all()
@@ -203,6 +239,23 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(error.contains("Take the secret out"), "{error}");
+    }
+
+    #[test]
+    fn hazard_19_another_secret_of_the_settings_refuses_the_start_too() {
+        let folder = tempfile::tempdir().unwrap();
+        let [one, other] = ["one secret", "another secret"]
+            .map(|text| Secret::from_passphrase(&format!("{text} that is long enough")));
+        settle(folder.path(), Some(&one), false).unwrap();
+        assert_eq!(settle(folder.path(), Some(&one), true).unwrap(), one);
+        let error = settle(folder.path(), Some(&other), true)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("as before"), "{error}");
+        // Nothing is lost where there is nothing to find.
+        assert_eq!(settle(folder.path(), Some(&other), false).unwrap(), other);
+        assert_eq!(settle(folder.path(), Some(&other), true).unwrap(), other);
+        settle(folder.path(), Some(&one), true).unwrap_err();
     }
 
     #[test]

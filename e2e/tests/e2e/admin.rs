@@ -331,7 +331,7 @@ async fn the_admin_listener_can_be_off() {
     let gateway = home.start().await;
     assert_eq!(gateway.post("/").send().await.status, 201);
     let asked = home.run(["keys", "list"]).await;
-    assert_eq!(asked.code, Some(1));
+    assert_eq!(asked.code, Some(2));
     assert!(asked.err.contains("--admin URL"), "{}", asked.err);
 }
 

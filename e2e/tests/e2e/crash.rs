@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use futures_util::StreamExt as _;
 use futures_util::stream::FuturesUnordered;
 use onlyonce_e2e::{Answer, Gate, Gateway, Home, Settings, Upstream, eventually};
+use rustix::process::Signal;
 
 /// Short, so that a test sees a lease run out.
 const SHORT_LEASE: &str = "lease = \"1s\"\nstore_timeout = \"300ms\"";
@@ -243,4 +244,41 @@ async fn hazard_02_a_second_gateway_on_the_same_records_is_refused() {
     let gateway = home.start().await;
     assert!(gateway.post("/").key("a").send().await.is_replay());
     assert_eq!(upstream.total(), 1);
+}
+
+#[tokio::test]
+async fn hazard_42_waking_from_a_pause_longer_than_the_lease_it_overwrites_nothing() {
+    for on_unknown in ["hold", "retry"] {
+        let (upstream, gate) = Upstream::gated().await;
+        let settings = Settings::before(&upstream)
+            .idempotency(SHORT_LEASE)
+            .idempotency(&format!("on_unknown = {on_unknown:?}"));
+        let gateway = Gateway::start(settings).await;
+        let call = || gateway.post("/charges").key("a").body("10").send();
+        let first = tokio::spawn(call());
+        gate.arrived(1).await;
+        gateway.signal(Signal::STOP);
+        // Sent while it sleeps, so that it is there at once when it wakes.
+        let second = tokio::spawn(call());
+        // The lease runs out on the clock alone: time itself is what is waited for.
+        tokio::time::sleep(std::time::Duration::from_millis(1200)).await;
+        gateway.signal(Signal::CONT);
+        gate.open();
+        let (first, second) = (first.await.unwrap(), second.await.unwrap());
+        let last = settled(&gateway).await;
+        // Either it got its lease back, or another took over; there is one answer in any case.
+        for answer in [&first, &second] {
+            match answer.status {
+                201 => assert_eq!(answer.body, last.body, "{on_unknown}"),
+                409 => {}
+                status => panic!("{on_unknown}: {status}"),
+            }
+        }
+        let most = if on_unknown == "hold" { 1 } else { 2 };
+        assert!(
+            upstream.total() <= most,
+            "{on_unknown}: {}",
+            upstream.total()
+        );
+    }
 }

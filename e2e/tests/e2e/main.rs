@@ -1,8 +1,10 @@
 //! Scenarios over real sockets, with real processes. See `onlyonce_e2e`.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod admin;
 mod bodies;
 mod crash;
+mod demo;
 mod hostile;
 mod inputs;
 mod once;

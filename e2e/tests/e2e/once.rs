@@ -188,6 +188,20 @@ async fn hazard_18_when_the_owner_fails_its_waiters_do_not_all_execute() {
 }
 
 #[tokio::test]
+async fn hazard_22_who_has_the_answer_can_retry_at_once() {
+    // The record is there before the first byte of the answer leaves.
+    let upstream = Upstream::counting().await;
+    let gateway = Gateway::start(Settings::before(&upstream)).await;
+    for number in 0..100 {
+        let call = || gateway.post("/").key(&format!("key-{number}")).send();
+        let (first, retry) = (call().await, call().await);
+        assert_eq!((first.status, retry.status), (201, 201));
+        assert!(retry.is_replay() && retry.body == first.body);
+    }
+    assert_eq!(upstream.total(), 100);
+}
+
+#[tokio::test]
 async fn many_keys_at_once_execute_once_each() {
     let upstream = Upstream::counting().await;
     let gateway = Gateway::start(Settings::before(&upstream)).await;

@@ -12,7 +12,7 @@ async fn with(upstream: &Upstream, section: &str, lines: &str) -> Gateway {
 }
 
 #[tokio::test]
-async fn who_asked_is_passed_on_and_cannot_be_forged() {
+async fn hazard_54_who_asked_is_passed_on_and_cannot_be_forged() {
     let upstream = Upstream::counting().await;
     let gateway = with(&upstream, "proxy", "").await;
     let forged = || {

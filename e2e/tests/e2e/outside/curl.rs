@@ -189,3 +189,41 @@ async fn what_is_cut_off_upstream_is_an_answer_to_curl() {
     assert_eq!(curl(&status).await.good().out, "409");
     assert_eq!(upstream.requests(), 1);
 }
+
+#[tokio::test]
+async fn the_lines_that_the_demonstration_prints_do_what_they_say() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_program, printed) = crate::demo::demo(folder.path()).await;
+    let lines: Vec<&str> = printed
+        .lines()
+        .filter(|line| line.starts_with("curl "))
+        .collect();
+    let [pair, other_amount, hang_up, charges, operator] = lines[..] else {
+        panic!("{printed}");
+    };
+    let shell = async |line: &str| {
+        let mut command = std::process::Command::new("/bin/sh");
+        command.args(["-c", line]).env("NO_PROXY", "*");
+        // The curl that the tests are told of comes first.
+        let own = std::path::PathBuf::from(outside::curl().get_program());
+        let path = std::env::var("PATH").unwrap_or_default();
+        let own = own.parent().unwrap_or(std::path::Path::new("/usr/bin"));
+        command.env("PATH", format!("{}:{path}", own.display()));
+        run(command).await.out
+    };
+    let made = shell(pair).await;
+    assert_eq!(made.matches("\"amount\":100").count(), 2, "{made}");
+    let refused = shell(other_amount).await;
+    assert!(refused.starts_with("HTTP/1.1 422 "), "{refused}");
+    let retried = shell(hang_up).await;
+    assert!(retried.starts_with("HTTP/1.1 201 "), "{retried}");
+    assert!(retried.contains("idempotent-replayed: true"), "{retried}");
+    // That of the demonstration itself, the pair's, and that of the client that hung up.
+    let all: serde_json::Value = serde_json::from_str(&shell(charges).await).unwrap();
+    assert_eq!(all["count"], 3, "{all}");
+    let seen = shell(operator).await;
+    assert!(
+        seen.contains("onlyonce_requests_total") && seen.contains("POST /charges"),
+        "{seen}"
+    );
+}

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use onlyonce_e2e::tls::SelfSigned;
 use onlyonce_e2e::{Call, Gateway, Program, Settings, Upstream, eventually, outside};
 
 /// A running nginx. Its access log has a line for each request that it has answered.
@@ -14,6 +15,11 @@ struct Nginx {
 impl Nginx {
     /// `server` is what stands in its `server` block.
     async fn start(folder: &Path, server: &str) -> Self {
+        Self::start_as(folder, server, "").await
+    }
+
+    /// With words behind the `listen` directive.
+    async fn start_as(folder: &Path, server: &str, listen: &str) -> Self {
         let port = {
             let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
             free.local_addr().unwrap().port()
@@ -28,7 +34,7 @@ impl Nginx {
                client_body_temp_path {at}/body; proxy_temp_path {at}/proxy;
                fastcgi_temp_path {at}/fastcgi; uwsgi_temp_path {at}/uwsgi; scgi_temp_path {at}/scgi;
                client_max_body_size 0;
-               server {{ listen 127.0.0.1:{port}; root {at}/www; {server} }}
+               server {{ listen 127.0.0.1:{port} {listen}; root {at}/www; {server} }}
              }}"
         );
         std::fs::create_dir_all(folder.join("www")).unwrap();
@@ -152,6 +158,34 @@ async fn an_upstream_that_is_stopped_and_started_again() {
     );
     assert!(gateway.post("/").key("a").send().await.is_replay());
     assert_eq!(gateway.only_record().await["state"], "completed");
+}
+
+#[tokio::test]
+async fn over_tls_with_an_authority_of_ones_own() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = onlyonce_e2e::Home::new(&Settings::before_url("http://127.0.0.1:1"));
+    let tls = SelfSigned::in_home(&home);
+    let server = format!(
+        "ssl_certificate {}; ssl_certificate_key {};
+         location / {{ return 201 $scheme; }}",
+        tls.cert.display(),
+        tls.key.display()
+    );
+    let nginx = Nginx::start_as(folder.path(), &server, "ssl").await;
+    let url = format!("https://127.0.0.1:{}", nginx.port);
+    let settings = Settings::before_url(&url);
+    let ca = format!("ca_file = {:?}", tls.cert);
+    let gateway = Gateway::start(settings.clone().section("proxy", &ca)).await;
+    assert_eq!(gateway.post("/").key("a").send().await.text(), "https");
+    assert!(gateway.post("/").key("a").send().await.is_replay());
+    // Whoever is not trusted is sent nothing.
+    let gateway = Gateway::start(settings).await;
+    let refused = gateway.post("/").key("a").send().await;
+    assert_eq!(
+        (refused.status, &refused.json()["retryable"]),
+        (502, &true.into())
+    );
+    assert_eq!(nginx.lines(1).await.len(), 1);
 }
 
 #[tokio::test]

@@ -278,18 +278,34 @@ impl State {
     pub(crate) fn copy(&mut self, id: RecordId, meta: Bytes, body: Bytes) -> Result<(), Refusal> {
         let size = frame::size(meta.len(), body.len());
         let fence = self.fence;
-        let at = self.append(Need::Upkeep, Kind::Put, id, meta, body, false, fence)?;
+        let need = if self.gains_by_copying() {
+            Need::Drop
+        } else {
+            Need::Upkeep
+        };
+        let at = self.append(need, Kind::Put, id, meta, body, false, fence)?;
         self.index.moved(&id, at);
         self.counters.copied_bytes += size as u64;
         Ok(())
     }
 
+    /// Whether the store is full, and what lives in its oldest segment fits behind the log's end
+    /// all the same. Then a whole segment is gained for it, for those at work too, whose room it
+    /// takes meanwhile.
+    fn gains_by_copying(&self) -> bool {
+        let oldest = self.index.segments().first_key_value();
+        let left = u64::from(self.capacity() - self.tail.offset);
+        self.full.is_some()
+            && oldest.is_some_and(|(_, account)| account.live + frame::HEADER as u64 <= left)
+    }
+
     /// Notes something about the log itself.
     pub(crate) fn note(&mut self, kind: Kind, number: u64) -> Result<Position, Refusal> {
         let (id, nothing) = (RecordId::from_bytes([0; 32]), Bytes::new());
-        let need = match kind {
-            Kind::Drop => Need::Drop,
-            _ => Need::Work,
+        let need = if kind == Kind::Drop {
+            Need::Drop
+        } else {
+            Need::Work
         };
         self.append(need, kind, id, nothing.clone(), nothing, false, number)
     }

@@ -445,3 +445,37 @@ fn nobody_waits_for_a_segment_that_is_not_tried_yet() {
         }
     });
 }
+
+/// With the log filled to its end, what little lives in the oldest segment is moved into the
+/// room that is kept back: else one long-lived record would keep all that is dead.
+#[test]
+fn one_long_lived_record_does_not_keep_a_full_store_full() {
+    const SEGMENT: u32 = 256 << 10;
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let limit = u64::from(SEGMENT) * 4;
+    let builder = builder(&clock).max_bytes(limit);
+    let store = DiskStore::start(Arc::new(disk), "sim", &builder, SEGMENT).unwrap();
+    block_on(async {
+        pair(&store, 9000, 100, KEEP * 1000).await;
+        let open = with_upkeep(&store, win(&store, 9001)).await;
+        let mut key = 0;
+        while let Ok(Claim::Won(lease)) = with_upkeep(&store, store.claim(&attempt(key))).await {
+            with_upkeep(&store, finish(&store, &lease, vec![3; 3000], KEEP)).await;
+            key += 1;
+        }
+        // What is under way uses the rest.
+        let renewal = onlyonce_core::Renewal {
+            extend: LEASE,
+            fingerprint: None,
+        };
+        while with_upkeep(&store, store.renew(&open, &renewal))
+            .await
+            .is_ok()
+        {}
+        clock.advance(KEEP * 2);
+        upkeep(&store);
+        with_upkeep(&store, win(&store, 9999)).await;
+        assert!(show(&store, 9000).await.is_some());
+    });
+    assert!(store.stats().allocated_bytes <= limit);
+}

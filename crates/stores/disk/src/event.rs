@@ -90,29 +90,33 @@ impl Future for Wait {
             return Poll::Ready(done);
         }
         let this = &mut *self;
+        let waker = Some(context.waker().clone());
         let mut wakers = this.event.lock();
         // `fire` sets the outcome under this lock: looked at again, no wake-up is lost.
         if let Some(done) = this.event.outcome() {
             return Poll::Ready(done);
         }
-        let waker = Some(context.waker().clone());
-        match this.slot {
-            Some(slot) => wakers[slot] = waker,
+        let older = match this.slot {
+            Some(slot) => std::mem::replace(&mut wakers[slot], waker),
             None => {
                 this.slot = Some(wakers.len());
                 wakers.push(waker);
+                None
             }
-        }
+        };
+        drop(wakers);
+        // Dropping a waker runs foreign code too: it may drop a task, and with it another wait.
+        drop(older);
         Poll::Pending
     }
 }
 
 impl Drop for Wait {
     fn drop(&mut self) {
-        if let Some(slot) = self.slot
-            && let Some(waker) = self.event.lock().get_mut(slot)
-        {
-            *waker = None;
+        if let Some(slot) = self.slot {
+            let waker = self.event.lock().get_mut(slot).and_then(Option::take);
+            // Outside the lock, as above.
+            drop(waker);
         }
     }
 }
@@ -122,5 +126,39 @@ struct Unpark(Thread);
 impl Wake for Unpark {
     fn wake(self: Arc<Self>) {
         self.0.unpark();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A waker that owns another who waits: as that of an executor which drops a task with its
+    /// last waker.
+    struct Owner(#[expect(dead_code, reason = "held to be dropped")] Mutex<Wait>);
+
+    impl Wake for Owner {
+        fn wake(self: Arc<Self>) {}
+    }
+
+    fn waits(wait: &mut Wait, waker: &Waker) -> bool {
+        Pin::new(wait)
+            .poll(&mut Context::from_waker(waker))
+            .is_pending()
+    }
+
+    #[test]
+    fn a_waker_that_owns_another_who_waits_can_be_dropped() {
+        let event = Event::new();
+        let owner = || {
+            let mut owned = event.clone().wait();
+            assert!(waits(&mut owned, Waker::noop()));
+            Waker::from(Arc::new(Owner(Mutex::new(owned))))
+        };
+        let mut wait = event.clone().wait();
+        // The second replaces the first, whose last handle this is.
+        assert!(waits(&mut wait, &owner()));
+        assert!(waits(&mut wait, &owner()));
+        drop(wait);
     }
 }

@@ -118,11 +118,12 @@ impl DiskStore {
                     }
                     Found::Completed(load) => {
                         let (id, now) = (load.id, load.now);
-                        // One that has gone meanwhile is not listed.
-                        let Some(entry) = self.load(WHAT, load, Part::Meta).await? else {
-                            continue;
+                        let record = match self.load(WHAT, load, Part::Meta).await? {
+                            Some(entry) => entry.view(now),
+                            // It has gone from there: moved, or altogether.
+                            None => self.find_again(&id).await?,
                         };
-                        let Some(mut record) = entry.view(now) else {
+                        let Some(mut record) = record.filter(|it| page.filter.admits(it)) else {
                             continue;
                         };
                         if let RecordState::Completed {
@@ -137,6 +138,14 @@ impl DiskStore {
                 listed.push(line);
             }
         }
+    }
+
+    async fn find_again(&self, id: &RecordId) -> Result<Option<Record>, StoreError> {
+        let step = |state: &mut State| state.show(id);
+        Ok(match self.take(WHAT, Part::Meta, step).await? {
+            Told::Answer(record) => record,
+            Told::Loaded(entry, now) => entry.view(now),
+        })
     }
 
     async fn answer(

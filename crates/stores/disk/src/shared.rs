@@ -48,6 +48,8 @@ impl Shared {
 
     /// Takes a step under the lock, and wakes those who have something to do then.
     pub(crate) fn step<T>(&self, step: impl FnOnce(&mut State) -> T) -> T {
+        // Before the lock, so that a step that panics has given it back.
+        let _guard = PoisonOnPanic::new(self);
         let mut state = self.lock();
         let came_to = step(&mut state);
         let writer = state.writer_idle && !state.queue.is_empty();
@@ -124,15 +126,27 @@ fn wait<'a>(
     }
 }
 
-/// Poisons the store when the thread that holds it panics: nobody is to wait for it for ever.
+/// Poisons the store when a step or a thread that holds this panics: nobody is to wait for it
+/// for ever.
 #[derive(Debug)]
-pub(crate) struct PoisonOnPanic(pub(crate) Arc<Shared>);
+pub(crate) struct PoisonOnPanic<'a> {
+    shared: &'a Shared,
+    /// Already when it was made: then it is not this one's panic.
+    panicking: bool,
+}
 
-impl Drop for PoisonOnPanic {
+impl<'a> PoisonOnPanic<'a> {
+    pub(crate) fn new(shared: &'a Shared) -> Self {
+        let panicking = std::thread::panicking();
+        Self { shared, panicking }
+    }
+}
+
+impl Drop for PoisonOnPanic<'_> {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0
-                .poison("a thread of the store panicked: this is a bug in Onlyonce");
+        if std::thread::panicking() && !self.panicking {
+            self.shared
+                .poison("a step or a thread of the store panicked: this is a bug in Onlyonce");
         }
     }
 }

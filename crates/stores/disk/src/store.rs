@@ -263,8 +263,8 @@ impl DiskStore {
         let handle = thread::Builder::new()
             .name(name.to_owned())
             .spawn(move || {
-                let guard = PoisonOnPanic(shared);
-                work(&guard.0);
+                let _guard = PoisonOnPanic::new(&shared);
+                work(&shared);
             })
             .map_err(|error| recover::io_error(&format!("starting the thread {name}"), error))?;
         let mut threads = self.threads.lock().unwrap_or_else(PoisonError::into_inner);

@@ -293,3 +293,70 @@ fn hazard_46_zeros_whose_flush_failed_are_written_again() {
         survives_without_what_was_not_flushed(&disk, &clock, 500);
     }
 }
+
+/// A listing reads completed records from the disk; one that was moved meanwhile is still there.
+#[test]
+fn a_record_that_moves_while_it_is_listed_is_listed() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let store = open(&disk, &clock).unwrap();
+    block_on(async {
+        let lease = win(&store, 1).await;
+        finish(&store, &lease, vec![7; 100], KEEP).await;
+        // As if the segment had gone, and the record with it to another, just before it is read.
+        fail_at(&disk, 0, Call::Open, Fault::Fail(io::ErrorKind::NotFound));
+        let listed = store.list(&onlyonce_core::Page::default()).await.unwrap();
+        assert_eq!(listed.len(), 1);
+        assert_eq!(listed[0].id, id(1));
+    });
+}
+
+/// A clock whose reading fails once, as any foreign code may.
+#[derive(Debug)]
+struct FailingClock(Arc<ManualClock>, Arc<AtomicBool>);
+
+impl onlyonce_core::Clock for FailingClock {
+    fn now(&self) -> onlyonce_core::Timestamp {
+        assert!(!self.1.load(Ordering::Relaxed), "the clock is broken");
+        self.0.now()
+    }
+}
+
+#[test]
+fn a_step_that_panics_leaves_nobody_waiting() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let broken = Arc::new(AtomicBool::new(false));
+    let failing = FailingClock(Arc::clone(&clock), Arc::clone(&broken));
+    let store = open_with(&disk, &builder(&clock).clock(failing)).unwrap();
+    let store = Arc::new(store);
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let held = std::sync::Mutex::new(held);
+    disk.interfere(move |call, _| {
+        if call == Call::Sync {
+            let _ = held.lock().unwrap().recv();
+        }
+        None
+    });
+    block_on(async {
+        // The first one's flush takes its time, the second one waits for the next.
+        let claim = |key| {
+            let store = Arc::clone(&store);
+            tokio::spawn(async move { store.claim(&attempt(key)).await })
+        };
+        let first = claim(1);
+        while store.stats().records < 1 || !store.shared.lock().queue.is_empty() {
+            tokio::task::yield_now().await;
+        }
+        let second = claim(2);
+        while store.stats().records < 2 {
+            tokio::task::yield_now().await;
+        }
+        broken.store(true, Ordering::Relaxed);
+        claim(3).await.unwrap_err();
+        drop(hold);
+        let error = second.await.unwrap().unwrap_err();
+        assert_eq!(error.kind(), StoreErrorKind::Poisoned);
+        let _ = first.await.unwrap();
+        assert!(store.stats().poisoned);
+    });
+    broken.store(false, Ordering::Relaxed);
+}

@@ -9,7 +9,7 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::config::{Settings, Sources};
 use crate::log;
-use crate::stack::Live;
+use crate::stack::{Live, Next};
 use crate::tls::TlsAcceptor;
 
 /// Takes up new settings, keeping the old ones when the new are bad.
@@ -18,8 +18,10 @@ pub(crate) struct Reloader {
     pub(crate) live: Live,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) level: reload::Handle<LevelFilter, Registry>,
-    /// One reload at a time; what holds now.
-    pub(crate) current: Mutex<Settings>,
+    /// What was there at the start, and still holds where only a start changes it.
+    pub(crate) started: Settings,
+    /// One reload at a time.
+    pub(crate) turn: Mutex<()>,
 }
 
 impl Reloader {
@@ -43,35 +45,120 @@ impl Reloader {
     }
 
     fn reload_blocking(&self) -> anyhow::Result<Vec<String>> {
-        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let (new, warnings) = Settings::load(&self.sources)?;
         // All that can fail comes before anything is changed.
-        if let (Some(acceptor), Some(tls)) = (&self.tls, &new.tls) {
-            acceptor.reload(&tls.tls_options())?;
+        let pair = match (&self.tls, &new.tls) {
+            (Some(acceptor), Some(tls)) => Some((acceptor, TlsAcceptor::read(&tls.tls_options())?)),
+            _ => None,
+        };
+        let next = Next::new(&new)?;
+
+        if let Some((acceptor, pair)) = pair {
+            acceptor.replace(pair);
         }
-        self.live.replace(&new)?;
-        self.level
-            .modify(|level| *level = log::filter(new.log.level))?;
+        self.live.replace(next);
+        let level = |level: &mut LevelFilter| *level = log::filter(new.log.level);
+        if let Err(error) = self.level.modify(level) {
+            tracing::warn!(%error, "the log's level stays");
+        }
 
         let mut notes: Vec<String> = warnings
             .iter()
             .map(|warning| warning.title().to_owned())
             .collect();
+        let started = &self.started;
         let fixed = [
-            ("listen", current.listen == new.listen),
-            ("[admin]", current.admin == new.admin),
-            ("[store]", current.store == new.store),
-            ("`secret` of [idempotency]", current.secret == new.secret),
+            ("listen", started.listen == new.listen),
+            ("[admin]", started.admin == new.admin),
+            ("[store]", started.store == new.store),
+            ("`secret` of [idempotency]", started.secret == new.secret),
             (
                 "[tls], switched on or off",
-                current.tls.is_some() == new.tls.is_some(),
+                started.tls.is_some() == new.tls.is_some(),
             ),
-            ("[limits]", current.limits == new.limits),
-            ("`format` of [log]", current.log.format == new.log.format),
+            ("[limits]", started.limits == new.limits),
+            ("`format` of [log]", started.log.format == new.log.format),
         ];
         let changed = fixed.iter().filter(|(_, same)| !same);
         notes.extend(changed.map(|(what, _)| format!("{what} changes with the next start")));
-        *current = new;
         Ok(notes)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::Flag;
+
+    fn certificate(folder: &Path) {
+        let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        std::fs::write(folder.join("cert.pem"), made.cert.pem()).unwrap();
+        std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
+    }
+
+    fn reloader(folder: &Path, variables: &[(&str, String)]) -> Reloader {
+        let file = |name: &str| folder.join(name).display().to_string();
+        let own = [
+            ("ONLYONCE_TLS__CERT", file("cert.pem")),
+            ("ONLYONCE_TLS__KEY", file("key.pem")),
+            ("ONLYONCE_PROXY__CA_FILE", file("ca.pem")),
+        ];
+        let first = Sources::none().with_flag(Flag::Upstream, "https://127.0.0.1:1");
+        let sources = own.iter().fold(first, |sources, (name, value)| {
+            sources.with_variable(*name, value.clone())
+        });
+        let (settings, _) = Settings::load(&sources).unwrap();
+        let tls = settings.tls.as_ref().unwrap().tls_options();
+        let changed = variables.iter().fold(sources, |sources, (name, value)| {
+            sources.with_variable(*name, value.clone())
+        });
+        Reloader {
+            sources: changed,
+            live: Live::new(&settings).unwrap(),
+            tls: Some(TlsAcceptor::new(&tls).unwrap()),
+            level: log::start(&settings.log),
+            started: settings,
+            turn: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn a_reload_that_fails_has_changed_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        certificate(folder.path());
+        std::fs::copy(folder.path().join("cert.pem"), folder.path().join("ca.pem")).unwrap();
+        let reloader = reloader(folder.path(), &[]);
+        let tls = reloader.tls.clone().unwrap();
+        let before = tls.certificate();
+        // A good certificate, and authorities that are none.
+        certificate(folder.path());
+        std::fs::write(folder.path().join("ca.pem"), "nobody").unwrap();
+        reloader.reload_blocking().unwrap_err();
+        assert!(Arc::ptr_eq(&tls.certificate(), &before));
+        std::fs::copy(folder.path().join("cert.pem"), folder.path().join("ca.pem")).unwrap();
+        reloader.reload_blocking().unwrap();
+        assert!(!Arc::ptr_eq(&tls.certificate(), &before));
+    }
+
+    #[test]
+    fn what_waits_for_the_next_start_is_said_at_each_reload() {
+        let folder = tempfile::tempdir().unwrap();
+        certificate(folder.path());
+        std::fs::copy(folder.path().join("cert.pem"), folder.path().join("ca.pem")).unwrap();
+        let changed = ("ONLYONCE_LIMITS__MAX_CONNECTIONS", "7".to_owned());
+        let reloader = reloader(folder.path(), &[changed]);
+        for _ in 0..2 {
+            let notes = reloader.reload_blocking().unwrap();
+            assert!(
+                notes
+                    .iter()
+                    .any(|note| note.starts_with("[limits] changes")),
+                "{notes:?}"
+            );
+        }
     }
 }

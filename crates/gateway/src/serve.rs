@@ -73,7 +73,8 @@ impl Gateway {
             live,
             tls: tls.clone(),
             level,
-            current: Mutex::new(settings.clone()),
+            started: settings.clone(),
+            turn: Mutex::default(),
         });
         Ok(Self {
             settings,

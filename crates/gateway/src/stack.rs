@@ -29,12 +29,25 @@ impl Live {
         })
     }
 
-    /// Takes up new settings, whole or not at all.
-    pub(crate) fn replace(&self, settings: &Settings) -> Result<(), UpstreamError> {
-        let proxy = proxy(settings)?;
-        self.routing.store(Arc::new(routing(settings)));
-        self.proxy.store(Arc::new(proxy));
-        Ok(())
+    /// Takes up what new settings were made into.
+    pub(crate) fn replace(&self, next: Next) {
+        self.routing.store(Arc::new(next.routing));
+        self.proxy.store(Arc::new(next.proxy));
+    }
+}
+
+/// What is to follow on a [`Live`]: made first, as that may fail.
+pub(crate) struct Next {
+    routing: Routing,
+    proxy: Proxy,
+}
+
+impl Next {
+    pub(crate) fn new(settings: &Settings) -> Result<Self, UpstreamError> {
+        Ok(Self {
+            routing: routing(settings),
+            proxy: proxy(settings)?,
+        })
     }
 }
 

@@ -58,8 +58,22 @@ impl TlsAcceptor {
     /// # Errors
     /// As [`new`](Self::new); the old pair stays in use then.
     pub fn reload(&self, options: &TlsOptions) -> Result<(), TlsError> {
-        self.current.0.store(Arc::new(load(options)?));
+        self.replace(Self::read(options)?);
         Ok(())
+    }
+
+    /// Reads a certificate and its key, for [`replace`](Self::replace).
+    pub(crate) fn read(options: &TlsOptions) -> Result<CertifiedKey, TlsError> {
+        load(options)
+    }
+
+    pub(crate) fn replace(&self, pair: CertifiedKey) {
+        self.current.0.store(Arc::new(pair));
+    }
+
+    #[cfg(test)]
+    pub(crate) fn certificate(&self) -> Arc<CertifiedKey> {
+        self.current.0.load_full()
     }
 
     pub(crate) async fn accept(&self, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {

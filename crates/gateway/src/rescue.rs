@@ -78,8 +78,9 @@ fn rescue(error: &ForwardError, keyed: bool) -> Response<OriginBody> {
 
     let (control, title, detail, retryable) = match (error.kind(), error.sent()) {
         // Not the upstream's doing, and it never saw a whole request.
+        // An earlier attempt may have: what is known of that one stays.
         (FailureKind::ClientBody, _) => (
-            Control::NoStore,
+            Control::NotExecuted,
             status.canonical_reason().unwrap_or("Bad Request"),
             "the request's body broke off, came too slowly or is too long",
             true,

@@ -126,7 +126,10 @@ impl Body for UploadBody {
                 Some(Ok(frame))
             }
             Some(Err(error)) => {
-                *progress.error() = Some(error);
+                // Behind the last byte that was announced, the upstream has a whole request.
+                if !progress.has_ended() {
+                    *progress.error() = Some(error);
+                }
                 this.inner = None;
                 Some(Err(ClientBodyFailed))
             }

@@ -86,14 +86,16 @@ impl ForwardError {
         &self.upstream
     }
 
-    /// What to answer: 504 for a time-out, the client's own fault for its body, else 502.
+    /// What to answer: the client's own fault for its body; 502 when nothing was sent; 504 for a
+    /// time-out; else 502.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         match self.kind {
-            FailureKind::ConnectTimeout
-            | FailureKind::HeadTimeout
-            | FailureKind::IdleTimeout
-            | FailureKind::TotalTimeout => StatusCode::GATEWAY_TIMEOUT,
+            FailureKind::HeadTimeout | FailureKind::IdleTimeout | FailureKind::TotalTimeout
+                if self.sent == Sent::Maybe =>
+            {
+                StatusCode::GATEWAY_TIMEOUT
+            }
             FailureKind::ClientBody => {
                 let mut source = Error::source(self);
                 while let Some(error) = source {
@@ -105,6 +107,10 @@ impl ForwardError {
                 StatusCode::BAD_REQUEST
             }
             FailureKind::Connect
+            | FailureKind::ConnectTimeout
+            | FailureKind::HeadTimeout
+            | FailureKind::IdleTimeout
+            | FailureKind::TotalTimeout
             | FailureKind::Refused
             | FailureKind::Reset
             | FailureKind::CutResponse
@@ -154,7 +160,10 @@ pub(crate) fn kind_of(error: &hyper::Error, answered: bool) -> FailureKind {
     while let Some(cause) = source {
         if let Some(h2) = cause.downcast_ref::<h2::Error>() {
             return match h2.reason() {
-                Some(h2::Reason::REFUSED_STREAM) if h2.is_remote() => FailureKind::Refused,
+                // Of this very stream: what a GOAWAY gives as its reason says nothing of it.
+                Some(h2::Reason::REFUSED_STREAM) if h2.is_remote() && h2.is_reset() => {
+                    FailureKind::Refused
+                }
                 Some(h2::Reason::PROTOCOL_ERROR | h2::Reason::COMPRESSION_ERROR)
                     if !h2.is_remote() =>
                 {

@@ -67,10 +67,11 @@ impl Exchange {
         let mut attempts = 0;
         loop {
             attempts += 1;
-            let ready = match target.connection(self.upgrade).await {
+            let ready = match target.connection(self.upgrade, self.deadline).await {
                 Ok(ready) => ready,
                 Err(error) => {
-                    if admission.failed(Instant::now()) {
+                    let its_fault = error.kind() != FailureKind::TotalTimeout;
+                    if its_fault && admission.failed(Instant::now()) {
                         tracing::warn!(upstream = %target.name, "upstream is down");
                     }
                     return Err(error);
@@ -134,6 +135,8 @@ impl Exchange {
                     .is_some_and(|conn| conn.wire.read() > before.0);
                 let body_error = self.progress.take_error();
                 let kind = match &body_error {
+                    // An upstream that has begun to answer did not wait for the rest.
+                    Some(_) if answered => FailureKind::CutResponse,
                     Some(_) => FailureKind::ClientBody,
                     None => kind_of(&error, answered),
                 };

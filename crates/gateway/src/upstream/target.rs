@@ -132,12 +132,23 @@ impl Target {
         self.is_https() || !self.http2.load(Ordering::Relaxed)
     }
 
-    /// A connection: an unused one, the shared one, or a new one.
+    /// A connection: an unused one, the shared one, or a new one; until `total`, the end of the
+    /// whole exchange, at most.
     ///
     /// # Cancellation safety
     /// Dropping the future closes a connection that was being made.
-    pub(crate) async fn connection(&self, upgrade: bool) -> Result<Ready, ForwardError> {
-        let deadline = Instant::now() + self.connect_timeout;
+    pub(crate) async fn connection(
+        &self,
+        upgrade: bool,
+        total: Option<Instant>,
+    ) -> Result<Ready, ForwardError> {
+        let now = Instant::now();
+        let out_of_time = |kind| Err(ForwardError::new(kind, Sent::No, &self.name));
+        if total.is_some_and(|total| total <= now) {
+            return out_of_time(FailureKind::TotalTimeout);
+        }
+        let patience = now + self.connect_timeout;
+        let deadline = total.map_or(patience, |total| total.min(patience));
         let connected = async {
             if !upgrade && self.http2.load(Ordering::Relaxed) {
                 return self.shared().await;
@@ -156,11 +167,8 @@ impl Target {
                 let error = ForwardError::new(FailureKind::Connect, Sent::No, &self.name);
                 Err(error.with_source(source))
             }
-            Err(_) => Err(ForwardError::new(
-                FailureKind::ConnectTimeout,
-                Sent::No,
-                &self.name,
-            )),
+            Err(_) if deadline < patience => out_of_time(FailureKind::TotalTimeout),
+            Err(_) => out_of_time(FailureKind::ConnectTimeout),
         }
     }
 

@@ -55,7 +55,7 @@ async fn a_refused_connection_is_502_and_not_sent() {
 }
 
 #[tokio::test]
-async fn a_connection_that_is_not_made_in_time_is_504_and_not_sent() {
+async fn a_connection_that_is_not_made_in_time_is_502_and_not_sent() {
     // A backlog of one that is full: the kernel drops what comes next.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -74,7 +74,7 @@ async fn a_connection_that_is_not_made_in_time_is_504_and_not_sent() {
     options.upstream.connect_timeout = Duration::from_millis(100);
     let gateway = Gateway::before(&[addr], options).await;
     let answer = gateway.send(POST).await;
-    assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
     assert_eq!(gateway.failure(), "ConnectTimeout No");
 }
 
@@ -423,4 +423,115 @@ async fn hazard_55_a_close_that_the_runtime_has_not_heard_of_yet_is_seen_before_
         is_closed.recv().unwrap();
     }
     thread.join().unwrap();
+}
+
+#[tokio::test]
+async fn an_upstream_that_had_begun_to_answer_has_seen_enough() {
+    // The client's body breaks off, and nobody can say what the half answer meant.
+    let (begun, mut seen) = tokio::sync::mpsc::unbounded_channel();
+    let upstream = RawUpstream::new(move |mut talk| {
+        let begun = begun.clone();
+        async move {
+            talk.head().await;
+            talk.stream
+                .read_exact(&mut [0; b"3\r\nabc\r\n".len()])
+                .await
+                .unwrap();
+            talk.say("HTTP/1.1 102 Processing\r\n\r\n").await;
+            begun.send(()).unwrap();
+            // Whoever has passed this on has had the time to read the above.
+            talk.stream
+                .read_exact(&mut [0; b"1\r\nx\r\n".len()])
+                .await
+                .unwrap();
+            begun.send(()).unwrap();
+            read_to_end(&mut talk.stream).await;
+        }
+    })
+    .await;
+    let gateway = Gateway::before(&[upstream.addr], Options::default()).await;
+    let mut client = gateway.connect().await;
+    let head = "POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    client.write_all(head.as_bytes()).await.unwrap();
+    within("the upstream's word", seen.recv()).await.unwrap();
+    client.write_all(b"1\r\nx\r\n").await.unwrap();
+    within("the next chunk", seen.recv()).await.unwrap();
+    client.write_all(b"no chunk\r\n").await.unwrap();
+    let answer = read_to_end(&mut client).await;
+    assert!(answer.contains("HTTP/1.1 502 "), "{answer}");
+    assert_eq!(gateway.failure(), "CutResponse Maybe");
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_behind_its_last_byte_was_a_whole_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let uri = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let io = hyper_util::rt::TokioIo::new(stream);
+        // Never answers, but takes all that comes.
+        let service = hyper::service::service_fn(|request: Request<hyper::body::Incoming>| async {
+            let _ = request.into_body().collect().await;
+            std::future::pending::<Result<http::Response<Full<Bytes>>, std::io::Error>>().await
+        });
+        let server = hyper::server::conn::http2::Builder::new(hyper_util::rt::TokioExecutor::new());
+        let _ = server.serve_connection(io, service).await;
+    });
+    let mut options = UpstreamOptions::default();
+    options.h2c = true;
+    let upstream = Upstream::new([uri.parse().unwrap()], options).unwrap();
+    let request = Request::post("/").body(Announced(Some(3))).unwrap();
+    let sent = upstream.send(request, HostRule::Upstream, false);
+    let error = within("the failure", sent).await.unwrap_err();
+    assert_eq!(
+        (error.kind(), error.sent()),
+        (FailureKind::Reset, Sent::Maybe)
+    );
+}
+
+/// A body of three bytes, as announced, and then an error in place of its end.
+struct Announced(Option<u64>);
+
+impl http_body::Body for Announced {
+    type Data = Bytes;
+    type Error = std::io::Error;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Result<http_body::Frame<Bytes>, std::io::Error>>> {
+        std::task::Poll::Ready(Some(match self.0.take() {
+            Some(_) => Ok(http_body::Frame::data(Bytes::from_static(b"abc"))),
+            None => Err(std::io::Error::other("reset")),
+        }))
+    }
+
+    fn size_hint(&self) -> http_body::SizeHint {
+        http_body::SizeHint::with_exact(self.0.unwrap_or(0))
+    }
+}
+
+#[tokio::test]
+async fn hazard_48_an_answer_that_nobody_asked_for_reaches_nobody() {
+    // Two answers to one request, in one piece: the second is not the next client's.
+    let stolen = "HTTP/1.1 200 OK\r\ncontent-length: 6\r\n\r\nstolen";
+    let upstream = RawUpstream::answering([OK, stolen].concat()).await;
+    let gateway = Gateway::before(&[upstream.addr], Options::default()).await;
+    for turn in 1..=20 {
+        let answer = gateway.send(get_close("/")).await;
+        assert!(answer.ends_with("\r\n\r\nok"), "{answer}");
+        assert_eq!(upstream.connections(), turn);
+    }
+}
+
+#[tokio::test]
+async fn time_that_is_up_before_anything_is_sent_sends_nothing() {
+    let upstream = RawUpstream::answering(OK).await;
+    let mut options = Options::default();
+    options.upstream.total_timeout = Some(Duration::ZERO);
+    let gateway = Gateway::before(&[upstream.addr], options).await;
+    let answer = gateway.send(POST).await;
+    assert!(answer.starts_with("HTTP/1.1 502 "), "{answer}");
+    assert_eq!(gateway.failure(), "TotalTimeout No");
+    assert_eq!(upstream.requests(), 0);
 }

@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONTENT_LENGTH};
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::header::{ALLOW, CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use tokio::sync::OwnedSemaphorePermit;
@@ -18,6 +18,7 @@ use tokio_util::task::task_tracker::TaskTrackerToken;
 use tower_service::Service;
 
 use super::body::{CountedBody, FrontBody};
+use super::guard::is_host_byte;
 use super::options::FrontOptions;
 use super::state::ConnState;
 use crate::proxy::hop;
@@ -117,6 +118,7 @@ where
         let (mut parts, body) = request.into_parts();
         // First of all, so that no layer's own fields can be named by the client's Connection.
         hop::normalize(&mut parts.headers, version);
+        hop::name_host(&mut parts.headers, &parts.uri);
         parts.extensions.insert(self.peer.clone());
         parts.extensions.insert(self.hold.clone());
         let body = FrontBody::new(body, self.options.body_timeout, self.options.max_body);
@@ -160,10 +162,23 @@ impl<S> FrontService<S> {
         if request.method() == Method::CONNECT {
             return Some(StatusCode::METHOD_NOT_ALLOWED);
         }
+        // The guard has seen to this on HTTP/1.
+        if is_ambiguous(request.headers()) {
+            return Some(StatusCode::BAD_REQUEST);
+        }
         let lower = request.body().size_hint().lower();
         (self.options.max_body.is_some_and(|most| lower > most))
             .then_some(StatusCode::PAYLOAD_TOO_LARGE)
     }
+}
+
+/// Whether two parties could read another length or another host from these fields.
+fn is_ambiguous(headers: &HeaderMap) -> bool {
+    let repeated = |name| headers.get_all(name).iter().nth(1).is_some();
+    let host = headers.get(HOST);
+    repeated(CONTENT_LENGTH)
+        || repeated(HOST)
+        || host.is_some_and(|host| !host.as_bytes().iter().all(|byte| is_host_byte(*byte)))
 }
 
 /// The length that hyper will announce.

@@ -4,7 +4,7 @@ use http::header::{
     CONNECTION, CONTENT_LENGTH, Entry, HOST, PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE,
     TRANSFER_ENCODING, UPGRADE,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Version};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, Version};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -41,6 +41,22 @@ pub fn normalize(headers: &mut HeaderMap, version: Version) {
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
         headers.insert(UPGRADE, protocol);
     }
+}
+
+/// Has the target name the host where it does, in absolute form and in HTTP/2 (RFC 9112, section
+/// 3.2.2), so that nobody believes another.
+pub(crate) fn name_host(headers: &mut HeaderMap, target: &Uri) {
+    if let Some(authority) = target.authority()
+        && let Ok(host) = HeaderValue::from_str(without_user(authority.as_str()))
+    {
+        headers.insert(HOST, host);
+    }
+}
+
+fn without_user(authority: &str) -> &str {
+    authority
+        .rsplit_once('@')
+        .map_or(authority, |(_, host)| host)
 }
 
 /// Takes off every field that belongs to the connection.

@@ -17,10 +17,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TE, UPGRADE, VIA};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, EXPECT, TE, UPGRADE, VIA};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, request};
 use http_body::Body;
 use hyper::upgrade::OnUpgrade;
+use onlyonce::Control;
 use onlyonce_core::BoxError;
 use tower_service::Service;
 
@@ -143,12 +144,7 @@ impl Proxy {
         let trailers = parts.headers.remove(TE);
         hop::strip(&mut parts.headers);
 
-        // In absolute form, and in HTTP/2, the target names the host (RFC 9112, section 3.2.2).
-        if let Some(authority) = parts.uri.authority()
-            && let Ok(host) = HeaderValue::from_str(without_user(authority.as_str()))
-        {
-            parts.headers.insert(HOST, host);
-        }
+        hop::name_host(&mut parts.headers, &parts.uri);
         let path = parts.uri.path_and_query().cloned();
         parts.uri = path.map_or_else(Uri::default, Uri::from);
 
@@ -196,6 +192,8 @@ where
 fn refusal(status: StatusCode) -> Response<ProxyBody> {
     let mut response = Response::new(ProxyBody::empty());
     *response.status_mut() = status;
+    // Nothing was sent: it is no answer to keep for the key.
+    response.extensions_mut().insert(Control::NotExecuted);
     let headers = response.headers_mut();
     headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     if status == StatusCode::METHOD_NOT_ALLOWED {
@@ -219,12 +217,6 @@ fn tidy_length(headers: &mut http::HeaderMap) {
             headers.insert(CONTENT_LENGTH, one);
         }
     }
-}
-
-fn without_user(authority: &str) -> &str {
-    authority
-        .rsplit_once('@')
-        .map_or(authority, |(_, host)| host)
 }
 
 fn via(version: Version, name: &HeaderValue) -> HeaderValue {

@@ -5,6 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Version};
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use onlyonce_gateway::front::FrontOptions;
 use onlyonce_gateway::upstream::HostRule;
 use std::convert::Infallible;
 use tokio::io::AsyncWriteExt;
@@ -451,4 +452,32 @@ async fn an_h2_client_s_host_comes_from_its_authority() {
         field(&upstream.head(0), "host").as_deref(),
         Some("api.test")
     );
+}
+
+#[tokio::test]
+async fn the_host_is_the_same_to_all_layers_whatever_the_protocol() {
+    let gateway = Gateway::with_service(FrontOptions::default(), |request| async move {
+        let hosts: Vec<&str> = request
+            .headers()
+            .get_all("host")
+            .iter()
+            .map(|host| host.to_str().unwrap())
+            .collect();
+        Ok(answer(200, &hosts.join(" ")))
+    })
+    .await;
+    let absolute =
+        "GET http://u@api.test/ HTTP/1.1\r\nhost: other.test\r\nconnection: close\r\n\r\n";
+    assert!(gateway.send(absolute).await.ends_with("\r\n\r\napi.test"));
+    let io = TokioIo::new(gateway.connect().await);
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), io)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("http://api.test/")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let response = sender.send_request(request).await.unwrap();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    assert_eq!(body, "api.test");
 }

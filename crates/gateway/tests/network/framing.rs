@@ -279,3 +279,34 @@ async fn pipelined_requests_are_answered_in_order() {
         .collect();
     assert!(order.is_sorted(), "{answer}");
 }
+
+#[tokio::test]
+async fn hazard_51_http2_fields_that_frame_or_name_the_host_come_once() {
+    let upstream = RawUpstream::answering(OK).await;
+    let gateway = Gateway::before(&[upstream.addr], Options::default()).await;
+    let io = hyper_util::rt::TokioIo::new(gateway.connect().await);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut sender, connection) = hyper::client::conn::http2::handshake(executor, io)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let cases: [&[(&str, &str)]; 3] = [
+        &[("content-length", "0"), ("content-length", "5")],
+        &[("host", "api.test"), ("host", "evil.test")],
+        &[("host", "a\"b c/d")],
+    ];
+    for fields in cases {
+        let mut request = http::Request::post("http://api.test/")
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap();
+        for (name, value) in fields {
+            request.headers_mut().append(*name, value.parse().unwrap());
+        }
+        let response = within("response", sender.send_request(request)).await;
+        // A fault that h2 finds itself resets the stream.
+        if let Ok(response) = response {
+            assert_eq!(response.status(), 400, "{fields:?}");
+        }
+    }
+    assert_eq!(upstream.requests(), 0);
+}

@@ -176,7 +176,8 @@ fn is_control(byte: u8) -> bool {
     ((byte < b' ') & (byte != b'\t')) | (byte == 0x7f)
 }
 
-fn is_host_byte(byte: u8) -> bool {
+/// What a host with its port is made of (RFC 3986, section 3.2.2).
+pub(crate) fn is_host_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(&byte)
 }
 

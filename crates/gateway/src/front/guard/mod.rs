@@ -29,6 +29,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tokio_util::io::poll_read_buf;
 
 pub use framer::{FrameLimits, Framer, Step};
+pub(crate) use head::is_host_byte;
 pub use violation::Violation;
 
 use super::patient::Reset;

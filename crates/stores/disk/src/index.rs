@@ -135,10 +135,11 @@ impl Index {
         }
     }
 
-    /// Takes the expired records out of one shard.
-    pub(crate) fn sweep(&mut self, shard: usize, now: Timestamp) -> usize {
+    /// Takes those expired records out of one shard that lie before `durable`. The others are
+    /// still needed: to say what has to be durable before they may count as gone.
+    pub(crate) fn sweep(&mut self, shard: usize, now: Timestamp, durable: Position) -> usize {
         let expired: Vec<Slot> = self.shards[shard]
-            .extract_if(|_, slot| slot.is_expired(now))
+            .extract_if(|_, slot| slot.is_expired(now) && slot.at < durable)
             .map(|(_, slot)| slot)
             .collect();
         for slot in &expired {

@@ -26,6 +26,9 @@ impl Inspect for DiskStore {
                 }
                 self.list_shard(shard, page, &mut listed).await?;
             }
+            // What is not listed has to be gone for good, too.
+            let settled = self.shared.step(|state| state.settled_all());
+            self.settle(WHAT, settled).await?;
             Ok(listed)
         })
     }
@@ -69,12 +72,15 @@ impl Inspect for DiskStore {
                     for shard in 0..SHARDS {
                         shared.step(|state| count_shard(state, shard, &mut counts))?;
                     }
-                    Ok(counts)
+                    let settled = shared.step(|state| state.settled_all());
+                    Ok((counts, settled))
                 })
                 .await;
-            counted
+            let (counts, settled) = counted
                 .unwrap_or(Err(Refusal::Closed))
-                .map_err(|refusal| self.error(WHAT, refusal))
+                .map_err(|refusal| self.error(WHAT, refusal))?;
+            self.settle(WHAT, settled).await?;
+            Ok(counts)
         })
     }
 }

@@ -241,8 +241,12 @@ impl Recovery<'_> {
                 .map(|(_, next)| next.previous_end);
             end = self.replay_segment(&mut replay, number, sealed)?;
         }
+        let tail = Position {
+            segment: newest,
+            offset: end,
+        };
         for shard in 0..SHARDS {
-            replay.index.sweep(shard, replay.time);
+            replay.index.sweep(shard, replay.time, tail);
         }
         let (active, header) = self
             .segments
@@ -251,10 +255,7 @@ impl Recovery<'_> {
         let start = Start {
             index: replay.index,
             store: header.store,
-            tail: Position {
-                segment: newest,
-                offset: end,
-            },
+            tail,
             next_seq: replay.next_seq,
             fence: replay.fence,
             time: replay.time,

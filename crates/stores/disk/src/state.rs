@@ -228,10 +228,29 @@ impl State {
         }
     }
 
-    /// What an answer has to wait for that shows that `id` has no record.
+    /// What an answer has to wait for that shows that `id` has no record: its removal, or the
+    /// frame by which it has expired.
     pub(crate) fn settled_absence(&self, id: &RecordId) -> Option<Arc<Event>> {
-        let at = *self.removed.get(id)?;
+        let removed = self.removed.get(id).copied();
+        let at = removed.or_else(|| Some(self.index.find(id)?.at))?;
         self.settled(at)
+    }
+
+    /// What an answer has to wait for that shows records, and no others.
+    pub(crate) fn settled_all(&self) -> Option<Arc<Event>> {
+        if self.durable >= self.tail {
+            None
+        } else if self.taken >= self.tail {
+            Some(self.flight.clone())
+        } else {
+            Some(self.forming.clone())
+        }
+    }
+
+    /// Takes the expired records out of one shard.
+    pub(crate) fn sweep(&mut self, shard: usize) {
+        let now = self.now();
+        self.index.sweep(shard, now, self.durable);
     }
 
     /// Fires when all that is queued by now is durable.

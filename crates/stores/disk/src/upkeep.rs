@@ -113,10 +113,7 @@ impl Upkeep {
         for _ in 0..shards {
             let shard = self.next_shard;
             self.next_shard = (shard + 1) % SHARDS;
-            self.shared.step(|state| {
-                let now = state.now();
-                state.index.sweep(shard, now)
-            });
+            self.shared.step(|state| state.sweep(shard));
         }
     }
 

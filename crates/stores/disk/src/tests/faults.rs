@@ -360,3 +360,58 @@ fn a_step_that_panics_leaves_nobody_waiting() {
     });
     broken.store(false, Ordering::Relaxed);
 }
+
+/// What an expired record hides may rise again after a crash, for as long as its frame is not
+/// durable: that it is gone may not be told before.
+#[test]
+fn an_absence_by_expiry_is_told_when_it_is_durable() {
+    let (disk, clock) = (SimDisk::new(Image::new()), Arc::new(ManualClock::new()));
+    let store = Arc::new(open(&disk, &clock).unwrap());
+    block_on(async {
+        let lease = win(&store, 1).await;
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let held = std::sync::Mutex::new(held);
+        disk.interfere(move |call, _| {
+            if call == Call::Sync {
+                let _ = held.lock().unwrap().recv();
+            }
+            None
+        });
+        let completing = {
+            let store = Arc::clone(&store);
+            let keep = Duration::from_millis(1);
+            tokio::spawn(async move { finish(&store, &lease, vec![1; 50], keep).await })
+        };
+        while store.shared.lock().index.in_progress() > 0 {
+            tokio::task::yield_now().await;
+        }
+        clock.advance(Duration::from_millis(1));
+        // Swept or not.
+        let asked: Vec<_> = [false, true]
+            .into_iter()
+            .map(|swept| {
+                if swept {
+                    upkeep(&store);
+                }
+                let mut showing = Box::pin(show(&store, 1));
+                let mut listing =
+                    Box::pin(async { store.list(&onlyonce_core::Page::default()).await.unwrap() });
+                let context = &mut std::task::Context::from_waker(std::task::Waker::noop());
+                let shown = showing.as_mut().poll(context).is_ready();
+                let listed = listing.as_mut().poll(context).is_ready();
+                (swept, shown, listed)
+            })
+            .collect();
+        drop(hold);
+        completing.await.unwrap();
+        assert_eq!(asked, [(false, false, false), (true, false, false)]);
+        assert!(show(&store, 1).await.is_none());
+        assert!(
+            store
+                .list(&onlyonce_core::Page::default())
+                .await
+                .unwrap()
+                .is_empty()
+        );
+    });
+}

@@ -425,7 +425,7 @@ fn nobody_waits_for_a_segment_that_is_not_tried_yet() {
     });
     block_on(async {
         let lease = win(&store, 1).await;
-        let mut upkeep = crate::upkeep::Upkeep::new(Arc::clone(&store.shared));
+        let mut upkeep = Upkeep::new(Arc::clone(&store.shared));
         for _ in 0..3 {
             let done = kept(vec![1; 20_000]);
             let mut completing = Box::pin(store.complete(&lease, &done, KEEP));

@@ -61,10 +61,13 @@ async fn health(args: &AdminArgs) -> anyhow::Result<()> {
 }
 
 fn block_on(work: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<()> {
-    tokio::runtime::Builder::new_multi_thread()
+    let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
-        .build()?
-        .block_on(work)
+        .build()?;
+    let result = runtime.block_on(work);
+    // All that matters has ended: a look-up of a name that hangs must not hold up the process.
+    runtime.shutdown_background();
+    result
 }
 
 fn finish(result: anyhow::Result<()>) -> Exit {

@@ -12,10 +12,11 @@ use onlyonce::Engine;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::admin::{self, Admin};
 use crate::config::{Settings, Sources};
-use crate::front;
+use crate::front::{self, FrontOptions};
 use crate::log;
 use crate::records::Records;
 use crate::reload::Reloader;
@@ -26,6 +27,9 @@ use crate::tls::TlsAcceptor;
 const BUCKETS: [f64; 14] = [
     0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0,
 ];
+
+/// How long calls to the admin listener may go on when all else has ended.
+const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
 /// A gateway whose listeners are bound and whose store is open.
 pub(crate) struct Gateway {
@@ -102,7 +106,12 @@ impl Gateway {
 
     /// Serves until `stop`, then drains: no new connections and claims, what runs gets its time,
     /// and what does not end by then is left in progress, so that its outcome counts as unknown.
-    pub(crate) async fn serve(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+    /// `hurry` ends the waiting; the store is closed all the same.
+    pub(crate) async fn serve(
+        self,
+        stop: impl Future<Output = ()>,
+        hurry: impl Future<Output = ()>,
+    ) -> anyhow::Result<()> {
         let Self {
             settings,
             listener,
@@ -118,7 +127,7 @@ impl Gateway {
 
         // Without it, samples of durations pile up as long as nobody scrapes.
         let upkeep = tokio::spawn(keep_up(prometheus.clone()));
-        let _upkeep = tokio_util::task::AbortOnDropHandle::new(upkeep);
+        let _upkeep = AbortOnDropHandle::new(upkeep);
 
         let service = stack(&reloader.live, engine.clone());
         let options = settings.limits.front_options();
@@ -129,7 +138,7 @@ impl Gateway {
             service,
             closing.clone().cancelled_owned(),
         );
-        let public = tokio::spawn(public);
+        let public = AbortOnDropHandle::new(tokio::spawn(public));
         let admin = admin_listener.map(|listener| {
             let admin = Admin {
                 records: records.clone(),
@@ -137,26 +146,34 @@ impl Gateway {
                 reloader,
                 closing: closing.clone(),
             };
-            // Operators can look on while the rest drains.
+            // Operators can look on while the rest drains, but must not hold up the end.
             let stop = closed.clone().cancelled_owned();
-            tokio::spawn(front::serve(
-                listener,
-                None,
-                options,
-                admin::router(admin),
-                stop,
-            ))
+            let options = FrontOptions {
+                drain_timeout: options.drain_timeout.min(ADMIN_DRAIN),
+                ..options
+            };
+            let router = admin::router(admin);
+            tokio::spawn(front::serve(listener, None, options, router, stop))
         });
 
         stop.await;
         let drain = settings.limits.drain_timeout;
         tracing::info!(running = engine.running(), ?drain, "shutting down");
         closing.cancel();
-        let (drained, ended) = tokio::join!(public, engine.shutdown(drain));
-        let drained = drained.context("the listener broke off")?;
-        if !drained.all_finished() || !ended {
+        let draining = async { tokio::join!(public, engine.shutdown(drain)) };
+        let cut = tokio::select! {
+            (drained, ended) = draining => {
+                let drained = drained.context("the listener broke off")?;
+                (!drained.all_finished() || !ended).then_some(drained.cut)
+            }
+            () = hurry => {
+                tracing::warn!("told again to stop: not waiting any longer");
+                (engine.running() > 0).then_some(0)
+            }
+        };
+        if let Some(connections) = cut {
             tracing::warn!(
-                connections = drained.cut,
+                connections,
                 requests = engine.running(),
                 "not all requests ended in time; the outcome of those that run is unknown"
             );
@@ -195,13 +212,26 @@ pub(crate) async fn run(sources: Sources, settings: Settings) -> anyhow::Result<
         store = %settings.store.url,
         "onlyonce {} is ready", env!("CARGO_PKG_VERSION")
     );
-    gateway.serve(first_of(terminate, interrupt)).await
+    let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+    let stopping = stop_on([terminate, interrupt], stop.clone(), hurry.clone());
+    let _stopping = AbortOnDropHandle::new(tokio::spawn(stopping));
+    gateway
+        .serve(stop.cancelled_owned(), hurry.cancelled_owned())
+        .await
 }
 
-async fn first_of(mut one: Signal, mut other: Signal) {
-    tokio::select! {
-        _ = one.recv() => {}
-        _ = other.recv() => {}
+/// The first signal says stop, the second that waiting is over.
+pub(crate) async fn stop_on(
+    [mut one, mut other]: [Signal; 2],
+    stop: CancellationToken,
+    hurry: CancellationToken,
+) {
+    for told in [stop, hurry] {
+        tokio::select! {
+            _ = one.recv() => {}
+            _ = other.recv() => {}
+        }
+        told.cancel();
     }
 }
 
@@ -250,4 +280,117 @@ fn start_metrics() -> anyhow::Result<PrometheusHandle> {
         onlyonce::describe_metrics();
     }
     Ok(handle)
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::config::Flag;
+
+    /// Longer than anything here takes, unless something hangs.
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    async fn gateway(upstream: SocketAddr) -> Gateway {
+        let sources = Sources::none()
+            .with_flag(Flag::Upstream, format!("http://{upstream}"))
+            .with_flag(Flag::Listen, "127.0.0.1:0")
+            .with_flag(Flag::AdminListen, "127.0.0.1:0")
+            .with_flag(Flag::Store, "memory:")
+            .with_variable("ONLYONCE_LIMITS__DRAIN_TIMEOUT", "1h");
+        let (settings, _) = Settings::load(&sources).unwrap();
+        Gateway::open(sources, settings).await.unwrap()
+    }
+
+    async fn send(address: SocketAddr, fields: &str) -> TcpStream {
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nconnection: close\r\nidempotency-key: a\r\n\
+             content-length: 0\r\n{fields}\r\n"
+        );
+        client.write_all(request.as_bytes()).await.unwrap();
+        client
+    }
+
+    async fn answer(mut client: TcpStream) -> String {
+        let mut text = String::new();
+        timeout(DEADLINE, client.read_to_string(&mut text))
+            .await
+            .expect("an answer")
+            .unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn told_twice_to_stop_it_does_not_wait() {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = gateway(upstream.local_addr().unwrap()).await;
+        let (address, admin) = (gateway.address().unwrap(), gateway.admin_address().unwrap());
+        let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+        let serving = tokio::spawn(gateway.serve(
+            stop.clone().cancelled_owned(),
+            hurry.clone().cancelled_owned(),
+        ));
+        let _client = send(address, "").await;
+        // It is at work, and never answered.
+        let _at_work = timeout(DEADLINE, upstream.accept()).await.expect("it");
+        // An operator's tool that has stopped in the middle of its request.
+        let mut tool = TcpStream::connect(admin).await.unwrap();
+        tool.write_all(b"POST /api/keys/find HTTP/1.1\r\nhost: localhost\r\n")
+            .await
+            .unwrap();
+        stop.cancel();
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(!serving.is_finished());
+        hurry.cancel();
+        let ended = timeout(DEADLINE, serving).await.expect("the end");
+        ended.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_operator_s_tool_does_not_hold_up_the_end() {
+        let gateway = gateway(SocketAddr::from(([127, 0, 0, 1], 1))).await;
+        let admin = gateway.admin_address().unwrap();
+        let stop = CancellationToken::new();
+        let stopped = stop.clone().cancelled_owned();
+        let serving = tokio::spawn(gateway.serve(stopped, std::future::pending()));
+        let mut tool = TcpStream::connect(admin).await.unwrap();
+        let head = "POST /api/keys/find HTTP/1.1\r\nhost: localhost\r\nonlyonce-admin: 1\r\n\
+                    content-type: application/json\r\nexpect: 100-continue\r\n\
+                    content-length: 9\r\n\r\n";
+        tool.write_all(head.as_bytes()).await.unwrap();
+        // The call is under way when its body is asked for.
+        timeout(DEADLINE, tool.read_u8())
+            .await
+            .expect("100")
+            .unwrap();
+        stop.cancel();
+        let ended = timeout(DEADLINE, serving).await.expect("the end");
+        ended.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_refused_expectation_is_not_kept_for_the_key() {
+        let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let gateway = gateway(upstream.local_addr().unwrap()).await;
+        let address = gateway.address().unwrap();
+        let serving = tokio::spawn(gateway.serve(std::future::pending(), std::future::pending()));
+        let refused = answer(send(address, "expect: 200-ok\r\n").await).await;
+        assert!(refused.starts_with("HTTP/1.1 417 "), "{refused}");
+        let retry = send(address, "").await;
+        let (mut connection, _) = timeout(DEADLINE, upstream.accept())
+            .await
+            .expect("it")
+            .unwrap();
+        let reply = b"HTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n";
+        connection.write_all(reply).await.unwrap();
+        let retry = answer(retry).await;
+        assert!(retry.starts_with("HTTP/1.1 201 "), "{retry}");
+        serving.abort();
+    }
 }

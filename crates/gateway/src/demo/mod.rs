@@ -12,24 +12,25 @@ use http_body_util::{BodyExt as _, Full};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 
 use crate::cli::DemoArgs;
 use crate::config::{Flag, Settings, Sources};
 use crate::front::{self, FrontOptions};
-use crate::serve::Gateway;
+use crate::serve::{Gateway, stop_on};
 use crate::upstream::{HostRule, Upstream, UpstreamBody, UpstreamOptions};
 
 /// Starts a sample payments API and a gateway before it, sends a charge and its retry, and runs
 /// until it is interrupted.
 pub(crate) async fn run(args: &DemoArgs) -> anyhow::Result<()> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("signals can't be handled")?;
-    let mut terminate = signal(SignalKind::terminate()).context("signals can't be handled")?;
+    let interrupt = signal(SignalKind::interrupt()).context("signals can't be handled")?;
+    let terminate = signal(SignalKind::terminate()).context("signals can't be handled")?;
 
     let api = TcpListener::bind(("127.0.0.1", 0))
         .await
         .context("the sample API")?;
     let api_address = api.local_addr()?;
-    let stop = CancellationToken::new();
+    let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
     let _stop_at_the_end = stop.clone().drop_guard();
     let stopped = stop.clone().cancelled_owned();
     tokio::spawn(front::serve(
@@ -65,7 +66,10 @@ pub(crate) async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let store = settings.store.url.to_string();
     let gateway = Gateway::open(sources, settings).await?;
     let (address, admin) = (gateway.address()?, gateway.admin_address());
-    let serving = tokio::spawn(gateway.serve(stop.clone().cancelled_owned()));
+    let serving = tokio::spawn(gateway.serve(
+        stop.clone().cancelled_owned(),
+        hurry.clone().cancelled_owned(),
+    ));
 
     say(&format!(
         "A sample payments API runs on http://{api_address},\n\
@@ -74,12 +78,10 @@ pub(crate) async fn run(args: &DemoArgs) -> anyhow::Result<()> {
     show(address).await?;
     say(&go_on(address, admin));
 
-    tokio::select! {
-        _ = interrupt.recv() => {}
-        _ = terminate.recv() => {}
-    }
+    let stopping = stop_on([interrupt, terminate], stop.clone(), hurry);
+    let _stopping = AbortOnDropHandle::new(tokio::spawn(stopping));
+    stop.cancelled().await;
     say("\nShutting down.\n");
-    stop.cancel();
     serving.await.context("the gateway broke off")?
 }
 

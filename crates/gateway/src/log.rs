@@ -5,12 +5,16 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 use tracing_subscriber::{Layer as _, Registry, fmt, reload};
 
+use crate::cli::local::colours_wanted;
 use crate::config::{LogFormat, LogLevel, LogSettings};
 
 /// Begins to log. The handle changes the level later.
 pub(crate) fn start(settings: &LogSettings) -> reload::Handle<LevelFilter, Registry> {
     let (level, handle) = reload::Layer::new(filter(settings.level));
-    let lines = fmt::layer().with_writer(std::io::stderr).with_target(true);
+    let lines = fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_ansi(colours_wanted())
+        .with_target(true);
     let lines = match settings.format {
         LogFormat::Text => lines.boxed(),
         LogFormat::Json => lines.json().flatten_event(true).boxed(),

@@ -7,9 +7,13 @@ use std::time::Duration;
 
 use socket2::{Domain, Socket, Type};
 
-/// A program that is killed when its handle goes.
+/// A program that is killed when its handle goes, or this process, however that ends.
 #[derive(Debug)]
-pub(crate) struct Program(Child);
+pub(crate) struct Program {
+    child: Child,
+    /// Waits for the end of its input, which is ours.
+    watchdog: Child,
+}
 
 impl Program {
     /// Starts `program`; what it says goes to `log`.
@@ -28,21 +32,45 @@ impl Program {
             .stdout(open())
             .stderr(open())
             .spawn();
-        Self(child.unwrap_or_else(|error| panic!("{} can't start: {error}", program.display())))
+        let child =
+            child.unwrap_or_else(|error| panic!("{} can't start: {error}", program.display()));
+        let watch = format!("read -r _; kill -9 {}", child.id());
+        let watchdog = Command::new("sh")
+            .args(["-c", &watch])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        Self {
+            child,
+            watchdog: watchdog.expect("there is a shell"),
+        }
     }
 
     /// Ends it at once, as a crash would: nothing is flushed, nobody is told.
     pub(crate) fn kill(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
+        // First who would kill whatever has the same number later.
+        for child in [&mut self.watchdog, &mut self.child] {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+
+    /// Stops it in its tracks, or lets it go on: a frozen machine, whose connections stay open.
+    pub(crate) fn freeze(&self, frozen: bool) {
+        let signal = if frozen { "STOP" } else { "CONT" };
+        let line = format!("kill -{signal} {}", self.child.id());
+        let status = Command::new("sh").args(["-c", &line]).status();
+        let sent = status.is_ok_and(|status| status.success());
+        assert!(sent, "`{line}` works");
     }
 
     pub(crate) fn id(&self) -> u32 {
-        self.0.id()
+        self.child.id()
     }
 
     pub(crate) fn has_ended(&mut self) -> bool {
-        self.0.try_wait().is_ok_and(|status| status.is_some())
+        self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 }
 

@@ -12,11 +12,13 @@ pub enum Fault {
     /// Nothing.
     #[default]
     None,
-    /// Lets requests through and swallows the answers; the connection stays open.
+    /// Lets requests through and swallows the answers, on a connection where this has once happened
+    /// for as long as it lasts; it stays open.
     SwallowReplies,
     /// Lets one request through, and cuts the connection in place of its answer.
     CutInsteadOfReply,
-    /// Neither passes anything on nor closes: the other side seems to be gone.
+    /// Neither passes anything on nor closes, on a connection where this has once happened for as
+    /// long as it lasts: the other side is gone, and nobody was told.
     HalfOpen,
     /// Holds each answer back for so long.
     Delay(Duration),
@@ -135,6 +137,8 @@ impl Shared {
 
     fn pass(&self, mut from: &TcpStream, mut to: &TcpStream, answers: bool) -> std::io::Result<()> {
         let mut buffer = [0; 16 * 1024];
+        // TCP leaves nothing out: what has swallowed once can't pass on what comes later.
+        let mut swallows = false;
         loop {
             let length = from.read(&mut buffer)?;
             if length == 0 {
@@ -145,12 +149,14 @@ impl Shared {
             }
             let fault = *self.fault();
             match (fault, answers) {
-                (Fault::HalfOpen, _) | (Fault::SwallowReplies, true) => continue,
+                (Fault::HalfOpen, _) | (Fault::SwallowReplies, true) => swallows = true,
                 (Fault::CutInsteadOfReply, true) => return Ok(()),
                 (Fault::Delay(by), true) => std::thread::sleep(by),
                 _ => {}
             }
-            to.write_all(&buffer[..length])?;
+            if !swallows {
+                to.write_all(&buffer[..length])?;
+            }
         }
     }
 }

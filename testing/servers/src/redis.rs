@@ -22,11 +22,12 @@ pub struct Redis {
     folder: TempDir,
 }
 
-/// Starts a server that may be killed: what it answered is in its append-only file. (With
-/// `everysec` it is not: a write waits for a flush under way, while its answer goes out.)
+/// Starts a server that may be killed, as long as the machine lives: what it answered has been
+/// handed to the operating system. (With `everysec` it has not: a write waits for a flush under
+/// way, while its answer goes out.)
 #[must_use]
 pub fn start_redis() -> Redis {
-    start_redis_with(&["--appendonly", "yes", "--appendfsync", "always"])
+    start_redis_with(&["--appendonly", "yes", "--appendfsync", "no"])
 }
 
 /// Starts a server with these arguments.
@@ -117,6 +118,42 @@ impl Redis {
         client.unwrap_or_else(|error| panic!("{} does not answer: {error}", self.address()))
     }
 
+    /// Waits until so many replicas follow it without delay.
+    ///
+    /// # Panics
+    /// When they don't.
+    pub fn await_replicas(&self, count: i64) {
+        let mut client = self.client();
+        let wanted = count.to_string();
+        let mut times = 0;
+        patiently("the replicas follow", || {
+            client.command(&["PUBLISH", "onlyonce-servers", ""]);
+            let acknowledged = client.command(&["WAIT", &wanted, "100"]);
+            let enough = matches!(acknowledged, Reply::Number(number) if number >= count);
+            // Before the first replica came there was nothing that it could have missed; and it is
+            // sent nothing before it has acknowledged something, once a second.
+            times = if enough { times + 1 } else { 0 };
+            times == 2
+        });
+    }
+
+    /// Stops it in its tracks: its connections stay open, and nothing is answered.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn freeze(&self) {
+        self.program.as_ref().expect("the server runs").freeze(true);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn thaw(&self) {
+        let program = self.program.as_ref().expect("the server runs");
+        program.freeze(false);
+    }
+
     /// Ends it as a crash would.
     pub fn kill(&mut self) {
         self.program = None;
@@ -178,6 +215,8 @@ pub fn start_sentinel_group() -> SentinelGroup {
         let replica_of = replica_of.each_ref().map(String::as_str);
         servers.push(start_redis_with(&replica_of));
     }
+    // What a Sentinel does not see when it comes up, it sees ten seconds later.
+    servers[0].await_replicas(2);
     let sentinels = (0..3)
         .map(|_| {
             let mut sentinel = Redis::prepare(&[]);
@@ -238,13 +277,7 @@ impl SentinelGroup {
                 let said = sentinel.client().command(&["INFO", "sentinel"]);
                 let said = said.text();
                 said.contains("status=ok,") && said.contains("slaves=2,sentinels=3")
-            }) && self.servers[0]
-                .client()
-                .command(&["INFO", "replication"])
-                .text()
-                .matches("state=online")
-                .count()
-                == 2
+            })
         });
     }
 }
@@ -276,6 +309,8 @@ pub fn start_cluster() -> Cluster {
                 "0",
                 "--appendonly",
                 "yes",
+                "--appendfsync",
+                "no",
             ]);
             redis.bus = Some(bus);
             redis.start();
@@ -344,6 +379,9 @@ impl Cluster {
                         || replication.text().contains("master_link_status:up"))
             })
         });
+        for master in &self.servers[..Self::MASTERS] {
+            master.await_replicas(1);
+        }
     }
 }
 

@@ -9,11 +9,11 @@ use onlyonce_core::{StoreError, Watchers};
 use crate::RedisStore;
 use crate::call::Caller;
 use crate::dial::Dialler;
-use crate::examine::{Examined, examine};
+use crate::examine::{Examined, Version, examine};
 use crate::node::Node;
 use crate::place::Places;
 use crate::route::{ClusterRoutes, Routes, SentinelRoute};
-use crate::scripts::{Scripts, Version};
+use crate::scripts::Scripts;
 use crate::store::Inner;
 use crate::subscriber::Subscribing;
 use crate::url::{Address, Topology, Url};
@@ -186,7 +186,7 @@ impl Builder {
                 replicas,
                 limit,
             },
-            scripts: Scripts::for_version(version),
+            scripts: Scripts::new(),
             watchers,
             sharded,
             warnings,

@@ -194,7 +194,7 @@ impl Caller {
     fn command(&self, step: &Step<'_>, in_full: bool) -> Cmd {
         let mut command = if in_full {
             let mut command = redis::cmd("EVAL");
-            command.arg(&step.script.text);
+            command.arg(step.script.text);
             command
         } else {
             let mut command = redis::cmd("EVALSHA");

@@ -131,7 +131,8 @@ impl Fault {
 /// `3999 127.0.0.1:6381`; without a host it is the one that was asked.
 fn redirection(details: &str, asked: &Address) -> Option<Address> {
     let target = details.split_ascii_whitespace().nth(1)?;
-    let target = match target.strip_prefix(':') {
+    let hostless = target.strip_prefix(':').filter(|port| !port.contains(':'));
+    let target = match hostless {
         Some(port) => Address {
             host: asked.host.clone(),
             port: port.parse().ok()?,
@@ -166,7 +167,7 @@ fn of_server(
             StoreErrorKind::Full,
             "has reached its `maxmemory`: raise it, or shorten lifetimes".into(),
         )
-    } else if is("NOPERM") {
+    } else if is("NOPERM") || details.contains("user executing the script can't") {
         (
             StoreErrorKind::Misconfigured,
             Cow::from(format!(
@@ -188,4 +189,98 @@ fn of_server(
         (StoreErrorKind::Unavailable, "refuses the request".into())
     };
     StoreError::new(operation, kind, format!("Redis at {server} {why}")).with_source(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use redis::Value;
+
+    fn fault(line: &str) -> Fault {
+        let asked = Address {
+            host: "asked".into(),
+            port: 1,
+        };
+        match redis::parse_redis_value(format!("-{line}\r\n").as_bytes()) {
+            Ok(Value::ServerError(error)) => Fault::of_reply(Operation::Claim, error, &asked),
+            other => panic!("not an error of a server: {other:?}"),
+        }
+    }
+
+    #[test]
+    fn hazard_44_every_refusal_has_its_kind() {
+        use StoreErrorKind::{Corrupt, Full, Misconfigured, Unavailable};
+        for (line, expected) in [
+            (
+                "LOADING Redis is loading the dataset in memory",
+                Unavailable,
+            ),
+            (
+                "READONLY You can't write against a read only replica.",
+                Unavailable,
+            ),
+            ("CLUSTERDOWN The cluster is down", Unavailable),
+            (
+                "TRYAGAIN Multiple keys request during rehashing of slot",
+                Unavailable,
+            ),
+            ("MASTERDOWN Link with MASTER is down", Unavailable),
+            ("BUSY Redis is busy running a script.", Unavailable),
+            ("NOREPLICAS Not enough good replicas to write.", Unavailable),
+            ("MISCONF Errors writing to the AOF file", Unavailable),
+            ("MOVED 3999 127.0.0.1:6381", Unavailable),
+            ("ASK 3999 127.0.0.1:6381", Unavailable),
+            ("NOSCRIPT No matching script.", Unavailable),
+            (
+                "OOM command not allowed when used memory > 'maxmemory'.",
+                Full,
+            ),
+            ("ONLYONCECORRUPT a damaged record", Corrupt),
+            ("WRONGTYPE Operation against a key", Corrupt),
+            ("NOPERM this user has no permissions", Misconfigured),
+            ("NOAUTH Authentication required.", Misconfigured),
+            // As version 6.2 tells of an error within a script.
+            (
+                "ERR Error running script (call to f_1): @user_script:1: -OOM command",
+                Full,
+            ),
+            (
+                "ERR Error running script: @user_script:5: WRONGTYPE Operation",
+                Corrupt,
+            ),
+            (
+                "ERR Error running script: -READONLY You can't write",
+                Unavailable,
+            ),
+        ] {
+            let error = fault(line).give_up(Operation::Claim);
+            assert_eq!(error.kind(), expected, "{line}: {error}");
+            assert_eq!(error.operation(), Operation::Claim);
+        }
+    }
+
+    #[test]
+    fn redirections_are_read() {
+        let to = |host: &str, port| {
+            Some(Address {
+                host: host.into(),
+                port,
+            })
+        };
+        for (line, expected) in [
+            ("MOVED 3999 127.0.0.1:6381", to("127.0.0.1", 6381)),
+            ("MOVED 3999 host.example:6381", to("host.example", 6381)),
+            ("MOVED 3999 :6381", to("asked", 6381)),
+            ("MOVED 3999 ::1:6381", to("::1", 6381)),
+            ("MOVED 3999 [::1]:6381", to("::1", 6381)),
+            ("MOVED 3999", None),
+            ("MOVED 3999 nonsense:x", None),
+        ] {
+            match fault(line) {
+                Fault::Moved(address) => assert_eq!(address, expected, "{line}"),
+                other => panic!("{line}: {other:?}"),
+            }
+        }
+        assert!(matches!(fault("ASK 1 a:2"), Fault::Ask(Some(_))));
+    }
 }

@@ -14,7 +14,7 @@ use crate::error::Fault;
 use crate::node::{Broken, Node};
 use crate::place::Places;
 use crate::route::Routes;
-use crate::scripts::{PROBE, Scripts, Version};
+use crate::scripts::{PROBE, Scripts};
 
 /// Something about a server that may lose records, or refuse them.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -169,14 +169,14 @@ impl Examiner<'_> {
                 message,
             ));
         };
-        let scripts = Scripts::for_version(version);
+        let scripts = Scripts::new();
         for node in &masters {
-            self.try_out(node, version, &mut warnings).await?;
             for script in scripts.all() {
                 let mut load = redis::cmd("SCRIPT");
-                load.arg("LOAD").arg(&script.text);
+                load.arg("LOAD").arg(script.text);
                 self.ask(node, load).await?;
             }
+            self.try_out(node, version, &scripts, &mut warnings).await?;
         }
         Ok(Examined { version, warnings })
     }
@@ -300,6 +300,7 @@ impl Examiner<'_> {
         &self,
         node: &Arc<Node>,
         version: Version,
+        scripts: &Scripts,
         warnings: &mut Vec<Warning>,
     ) -> Result<(), StoreError> {
         let Some(id) = self.record_on(node).await else {
@@ -325,7 +326,13 @@ impl Examiner<'_> {
             }
             tried => drop(tried?),
         }
-        let mut pipeline = Pipeline::with_capacity(4);
+        let mut pipeline = Pipeline::with_capacity(5);
+        pipeline
+            .cmd("EVALSHA")
+            .arg(&scripts.look.hash)
+            .arg(1)
+            .arg(&key);
+        pipeline.arg("").arg("head");
         pipeline.cmd(subscribe).arg(&key);
         pipeline.cmd(unsubscribe).arg(&key);
         let mut scan = redis::cmd("SCAN");
@@ -395,6 +402,17 @@ impl Examiner<'_> {
             }
         }
     }
+}
+
+/// A server's version, the first two numbers of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Version(u32, u32);
+
+impl Version {
+    /// The oldest that will do: `SET … PXAT` came with it.
+    const OLDEST: Self = Self(6, 2);
+    /// Sharded pub/sub came with it.
+    pub(crate) const SEVEN: Self = Self(7, 0);
 }
 
 fn parse_version(text: &str) -> Option<Version> {

@@ -29,6 +29,7 @@ if entry and entry.stage == WORKING and entry.nonce == nonce then
 elseif entry then
   local lapsed = entry.stage == WORKING and now >= entry.lease_until
   if not (lapsed and retry and verified(entry.print)) then
+    begin_writing()
     return { 0, digits(now), value }
   end
   local fence

@@ -4,6 +4,7 @@
 
 local injected, fence, print, keep = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
 
+begin_writing()
 local now = clock(injected)
 local entry, wrong = live(KEYS[1], now)
 if wrong then

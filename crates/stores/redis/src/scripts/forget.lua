@@ -1,6 +1,7 @@
 -- Entry::may_forget. KEYS: record. ARGV: clock, command that publishes, channel.
 -- Gives 1 when it is applied, 2 when it is refused, 0 when there is no record.
 
+begin_writing()
 local now = clock(ARGV[1])
 local entry, wrong = live(KEYS[1], now)
 if wrong then

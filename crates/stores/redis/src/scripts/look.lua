@@ -1,6 +1,7 @@
 -- Entry::view. KEYS: record. ARGV: clock, 'whole' or 'head'.
 -- Gives {now, record, size}, or nothing. 'head' leaves the result out: an empty one stands for it.
 
+begin_writing()
 local now = clock(ARGV[1])
 local entry, wrong, value = live(KEYS[1], now)
 if wrong then

@@ -3,7 +3,6 @@
 
 local time = redis.call('TIME')
 redis.call('GET', KEYS[1])
-redis.call('DEL', KEYS[1])
 if ARGV[1] == '1' then
   redis.call('SET', KEYS[1], time[1], 'PXAT', time[1] .. '000')
   redis.call('SET', KEYS[2], time[1])

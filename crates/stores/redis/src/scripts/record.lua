@@ -6,8 +6,12 @@
 
 local WORKING, UNKNOWN, KEPT, NOT_KEPT = 0, 1, 2, 3
 
--- Refused by a replica, whatever the script comes to: what it would read there may be old.
-redis.call('DEL', KEYS[1] .. ':none')
+-- A write that changes nothing. A replica refuses it: what a script would read there may be old.
+-- And a script that has written is not stopped by a full memory any more: what is under way still
+-- gets its record. A claim does it only when there is nothing left to write.
+local function begin_writing()
+  redis.call('DEL', KEYS[1] .. ':none')
+end
 
 -- The server's clock. Tests have another: its time, or the key that holds it.
 local function clock(injected)
@@ -29,12 +33,13 @@ end
 -- The record in these bytes; or nothing, and what is wrong with them.
 local function decode(value)
   local size = #value
-  if value:byte(1) ~= 69 then
+  local tag, version, algorithm = value:byte(1, 3)
+  if tag ~= 69 then
     return nil, 'no record of Onlyonce'
-  elseif value:byte(2) ~= 1 then
-    return nil, 'a record of version ' .. tostring(value:byte(2))
+  elseif version ~= 1 then
+    return nil, 'a record of another version'
   end
-  local algorithm, at = value:byte(3), 4
+  local at = 4
   if algorithm == 0 or algorithm == 1 then
     at = 36
   elseif algorithm ~= 255 then

@@ -1,6 +1,7 @@
 -- Entry::may_release. KEYS: record. ARGV: clock, fence, command that publishes, channel.
 -- Gives 1 when the record is gone by this, 0 when it is another's or was gone.
 
+begin_writing()
 local now = clock(ARGV[1])
 local entry, wrong = live(KEYS[1], now)
 if wrong then

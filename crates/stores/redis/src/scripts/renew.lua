@@ -3,6 +3,7 @@
 
 local injected, fence, extend, print = ARGV[1], ARGV[2], tonumber(ARGV[3]), ARGV[4]
 
+begin_writing()
 local now = clock(injected)
 local entry, wrong = live(KEYS[1], now)
 if wrong then

@@ -4,6 +4,7 @@
 
 local injected, tail = ARGV[1], ARGV[2]
 
+begin_writing()
 local now = clock(injected)
 local entry, wrong = live(KEYS[1], now)
 if wrong then

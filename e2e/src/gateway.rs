@@ -241,11 +241,20 @@ impl Gateway {
 
     /// From now on each of its writes to a file fails, as on a broken disk (Linux).
     pub fn fail_writes(&self) {
+        self.limit(Resource::Fsize, 0);
+    }
+
+    /// From now on it can have so many files and connections open at most (Linux).
+    pub fn limit_files(&self, most: u64) {
+        self.limit(Resource::Nofile, most);
+    }
+
+    fn limit(&self, resource: Resource, most: u64) {
         let limit = Rlimit {
-            current: Some(0),
-            maximum: None,
+            current: Some(most),
+            maximum: Some(most),
         };
-        prlimit(Some(self.program.pid()), Resource::Fsize, limit).expect("Linux");
+        prlimit(Some(self.program.pid()), resource, limit).expect("Linux");
     }
 
     /// The most memory it has held at any time, in bytes.

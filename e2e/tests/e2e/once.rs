@@ -149,6 +149,37 @@ async fn hazard_08_a_waiter_whose_patience_ends_changes_nothing() {
 }
 
 #[tokio::test]
+async fn hazard_09_a_request_may_take_longer_than_its_lease() {
+    let (upstream, gate) = Upstream::gated().await;
+    let settings = Settings::before(&upstream)
+        .idempotency("on_unknown = \"retry\"\nlease = \"1s\"\nstore_timeout = \"300ms\"");
+    let gateway = Gateway::start(settings).await;
+    let owner = tokio::spawn(gateway.post("/charges").key("a").body("10").send());
+    gate.arrived(1).await;
+    // One comes every third of the lease.
+    eventually("renewals for twice the lease", || async {
+        let series = "onlyonce_store_duration_seconds_count{operation=\"renew\",result=\"ok\"}";
+        let renewals = figure(&gateway, series).await;
+        let retry = gateway.post("/charges").key("a").body("10").send().await;
+        assert_in_progress(&retry);
+        (renewals >= 6.0).then_some(())
+    })
+    .await;
+    gate.open();
+    assert_eq!(owner.await.unwrap().text(), "1");
+    assert!(
+        gateway
+            .post("/charges")
+            .key("a")
+            .body("10")
+            .send()
+            .await
+            .is_replay()
+    );
+    assert_eq!(upstream.total(), 1);
+}
+
+#[tokio::test]
 async fn hazard_18_when_the_owner_fails_its_waiters_do_not_all_execute() {
     let gate = onlyonce_e2e::Gate::closed();
     let inside = gate.clone();

@@ -150,3 +150,29 @@ async fn whoever_expects_100_continue_gets_it() {
     assert_eq!(&upstream.last().body[..], b"10");
     assert_eq!(upstream.last().header("expect"), None);
 }
+
+#[tokio::test]
+async fn pipelined_requests_are_answered_in_their_order() {
+    let upstream = Upstream::counting().await;
+    let gateway = Gateway::start(Settings::before(&upstream).in_memory()).await;
+    let mut wire = Wire::connect(gateway.addr()).await;
+    let request = |key: &str, more: &str| {
+        format!(
+            "POST / HTTP/1.1\r\nhost: a\r\nidempotency-key: {key}\r\n{more}content-length: 2\r\n\r\n10"
+        )
+    };
+    let all = [
+        request("a", ""),
+        request("b", ""),
+        request("a", "connection: close\r\n"),
+    ];
+    wire.write(all.concat()).await;
+    let mut bodies = Vec::new();
+    for _ in 0..3 {
+        let answer = wire.read_message().await;
+        assert!(answer.starts_with("HTTP/1.1 201 Created\r\n"), "{answer}");
+        bodies.push(answer.split_once("\r\n\r\n").unwrap().1.to_owned());
+    }
+    assert_eq!(bodies, ["1", "2", "1"]);
+    assert_eq!(wire.read_to_end().await, "");
+}

@@ -222,3 +222,37 @@ async fn hazard_50_connections_beyond_the_limit_wait_for_a_place() {
         assert_eq!(call.await.unwrap().status, 201);
     }
 }
+
+#[tokio::test]
+async fn hazard_50_running_out_of_file_descriptors_is_survived() {
+    let upstream = Upstream::counting().await;
+    let gateway = Gateway::start(Settings::before(&upstream)).await;
+    gateway.limit_files(64);
+    let mut open = Vec::new();
+    for _ in 0..200 {
+        let mut wire = Wire::connect(gateway.addr()).await;
+        wire.try_write("POST / HTTP/1.1\r\nhost: a\r\n").await;
+        open.push(wire);
+    }
+    drop(open);
+    for number in 0..10 {
+        let call = || gateway.post("/").key(&format!("key-{number}")).send();
+        // The closed ones go one after another; until then there may be none for the upstream.
+        let answer = onlyonce_e2e::eventually("an answer", || async {
+            let answer = call().await;
+            (answer.status != 502).then_some(answer)
+        })
+        .await;
+        assert_eq!(answer.status, 201, "{answer:?}");
+        assert!(call().await.is_replay());
+    }
+    assert_eq!(
+        gateway
+            .admin(http::Method::GET, "/readyz")
+            .send()
+            .await
+            .status,
+        200
+    );
+    assert_eq!(upstream.total(), 10);
+}

@@ -223,6 +223,32 @@ async fn two_hundred_mebibytes_come_down_in_constant_memory() {
 }
 
 #[tokio::test]
+async fn an_upstream_that_answers_before_it_has_read_all() {
+    // The body is left unread: the answer is there before the upload has ended.
+    for status in [201, 413] {
+        let upstream = Upstream::streaming(move |_| async move { Reply::new(status) }).await;
+        let gateway = Gateway::start(Settings::before(&upstream).in_memory()).await;
+        let call = |length| {
+            gateway
+                .post("/files")
+                .key("a")
+                .any_body(zeroes(length))
+                .send()
+        };
+        assert_eq!(call(8 << 20).await.status, status);
+        // It counts to its last byte all the same.
+        let retry = call(8 << 20).await;
+        assert_eq!(
+            (retry.status, retry.is_replay()),
+            (status, true),
+            "{retry:?}"
+        );
+        assert_eq!(call((8 << 20) + 1).await.status, 422);
+        assert_eq!(upstream.total(), 1);
+    }
+}
+
+#[tokio::test]
 async fn a_client_that_reads_slowly_holds_the_upstream_back() {
     let upstream = Upstream::answering(|_| Reply::new(200).any_body(zeroes(BIG))).await;
     let gateway = Gateway::start(Settings::before(&upstream).in_memory()).await;

@@ -294,6 +294,41 @@ async fn a_lifetime_of_the_upstreams_own_ends() {
 }
 
 #[tokio::test]
+async fn interim_answers_are_not_the_answer() {
+    let upstream = RawUpstream::answering(
+        "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
+         HTTP/1.1 201 Created\r\ncontent-length: 2\r\nconnection: close\r\n\r\nok",
+    )
+    .await;
+    let gateway = Gateway::start(Settings::before_raw(&upstream).in_memory()).await;
+    for replayed in [false, true] {
+        let answer = post(&gateway).await;
+        assert_eq!((answer.status, answer.text()), (201, "ok"));
+        assert_eq!(
+            (answer.is_replay(), answer.header("link")),
+            (replayed, None)
+        );
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_ends_its_connections_without_a_word_costs_no_request() {
+    // It promises to keep the connection, and closes it behind each answer.
+    let upstream =
+        RawUpstream::answering("HTTP/1.1 201 Created\r\ncontent-length: 2\r\n\r\nok").await;
+    let gateway = Gateway::start(Settings::before_raw(&upstream).in_memory()).await;
+    for number in 0..50 {
+        let answer = gateway.post("/").key(&format!("key-{number}")).send().await;
+        assert_eq!(
+            (answer.status, answer.text()),
+            (201, "ok"),
+            "{number}: {answer:?}"
+        );
+    }
+    assert_eq!(upstream.requests(), 50);
+}
+
+#[tokio::test]
 async fn several_upstreams_share_the_work_and_one_that_is_gone_is_no_matter() {
     let (one, two) = (Upstream::counting().await, Upstream::counting().await);
     let settings = Settings::before(&one)

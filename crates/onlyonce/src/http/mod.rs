@@ -48,6 +48,7 @@ mod layer;
 mod problem;
 mod replay;
 mod service;
+mod stream;
 
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use control::Control;

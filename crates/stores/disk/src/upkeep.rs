@@ -94,7 +94,7 @@ impl Upkeep {
             if let Some(reason) = self.no_room.clone()
                 && self.shared.lock().wanted.is_some()
             {
-                self.declare_full(reason);
+                self.declare_full(&reason);
             }
         } else if let Err(reason) = self.make_spare() {
             // Expired records make room first; only then is the store full.
@@ -103,7 +103,7 @@ impl Upkeep {
             self.drop_old();
             match self.make_spare() {
                 Ok(()) => {}
-                Err(_) => self.declare_full(reason),
+                Err(_) => self.declare_full(&reason),
             }
         }
         self.drop_old();
@@ -168,7 +168,7 @@ impl Upkeep {
         }
     }
 
-    fn declare_full(&self, reason: Arc<str>) {
+    fn declare_full(&self, reason: &Arc<str>) {
         let refused = reason.clone();
         let (space, was_full) = self.shared.step(|state| state.spare_refused(refused));
         if !was_full {

@@ -48,7 +48,7 @@ pub use call::{Answer, Call, Connection, Streaming};
 pub use clock::{DEADLINE, eventually, within};
 pub use gate::Gate;
 pub use gateway::{Gateway, Home};
-pub use process::{Finished, Program, run};
+pub use process::{Finished, Program, free_port, run};
 pub use raw::{RawUpstream, Wire};
 pub use settings::Settings;
 pub use upstream::{Received, Reply, Upstream};

@@ -1,8 +1,10 @@
 //! Processes that end with the test.
 
 use std::fs::File;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -146,5 +148,22 @@ fn without_own_variables(command: &mut Command) {
         .filter(|name| name.to_string_lossy().starts_with("ONLYONCE_"));
     for name in own.filter(|name| !given.contains(name)) {
         command.env_remove(name);
+    }
+}
+
+/// A port that is free, for programs that can't take any free one by themselves. Below those that
+/// systems give to outgoing connections, so that none of these takes it in the meantime.
+#[must_use]
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Tests are processes of their own: each begins elsewhere.
+    let first = u16::try_from(std::process::id() * 37 % 10_000).unwrap();
+    loop {
+        let turn = NEXT.fetch_add(1, Ordering::Relaxed);
+        assert!(turn < 10_000, "no port is free");
+        let port = 20_000 + (first + turn) % 10_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use onlyonce_e2e::tls::SelfSigned;
-use onlyonce_e2e::{Call, Gateway, Program, Settings, Upstream, eventually, outside};
+use onlyonce_e2e::{Call, Gateway, Program, Settings, Upstream, eventually, free_port, outside};
 
 /// A running nginx. Its access log has a line for each request that it has answered.
 struct Nginx {
@@ -20,10 +20,7 @@ impl Nginx {
 
     /// With words behind the `listen` directive.
     async fn start_as(folder: &Path, server: &str, listen: &str) -> Self {
-        let port = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().port()
-        };
+        let port = free_port();
         let at = folder.display();
         let config = format!(
             "daemon off; master_process off; worker_processes 1; pid {at}/pid; error_log stderr;

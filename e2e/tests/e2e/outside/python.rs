@@ -124,10 +124,7 @@ async fn the_gateway_may_be_killed_while_they_retry() {
     for script in [REQUESTS, HTTPX] {
         let (upstream, gate) = Upstream::gated().await;
         // On one address, before and after.
-        let addr = {
-            let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-            free.local_addr().unwrap().to_string()
-        };
+        let addr = format!("127.0.0.1:{}", onlyonce_e2e::free_port());
         let settings = Settings::before(&upstream)
             .idempotency("on_unknown = \"retry\"\nlease = \"1s\"\nstore_timeout = \"300ms\"");
         let home = onlyonce_e2e::Home::new(&settings);

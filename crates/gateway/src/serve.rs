@@ -300,7 +300,8 @@ mod tests {
             .with_flag(Flag::Listen, "127.0.0.1:0")
             .with_flag(Flag::AdminListen, "127.0.0.1:0")
             .with_flag(Flag::Store, "memory:")
-            .with_variable("ONLYONCE_LIMITS__DRAIN_TIMEOUT", "1h");
+            .with_variable("ONLYONCE_LIMITS__DRAIN_TIMEOUT", "1h")
+            .with_variable("ONLYONCE_LIMITS__MAX_REQUEST_BODY", "10");
         let (settings, _) = Settings::load(&sources).unwrap();
         Gateway::open(sources, settings).await.unwrap()
     }
@@ -372,6 +373,21 @@ mod tests {
         stop.cancel();
         let ended = timeout(DEADLINE, serving).await.expect("the end");
         ended.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_body_beyond_the_listener_s_limit_is_413_with_a_key_too() {
+        let gateway = gateway(SocketAddr::from(([127, 0, 0, 1], 1))).await;
+        let address = gateway.address().unwrap();
+        let serving = tokio::spawn(gateway.serve(std::future::pending(), std::future::pending()));
+        let mut client = TcpStream::connect(address).await.unwrap();
+        let request = "POST / HTTP/1.1\r\nhost: a\r\nidempotency-key: a\r\nconnection: close\r\n\
+                       transfer-encoding: chunked\r\n\r\n6\r\nabcdef\r\n6\r\nghijkl\r\n0\r\n\r\n";
+        client.write_all(request.as_bytes()).await.unwrap();
+        let refused = answer(client).await;
+        assert!(refused.starts_with("HTTP/1.1 413 "), "{refused}");
+        assert!(refused.contains("body-too-large"), "{refused}");
+        serving.abort();
     }
 
     #[tokio::test]

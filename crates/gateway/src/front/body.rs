@@ -8,7 +8,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::{LengthLimitError, Limited};
 use hyper::body::Incoming;
+use onlyonce_core::BoxError;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep, sleep};
 
@@ -23,23 +25,23 @@ pin_project! {
     #[derive(Debug)]
     pub struct FrontBody {
         #[pin]
-        inner: Incoming,
+        inner: Limited<Incoming>,
         #[pin]
         timer: Option<Sleep>,
         waiting: bool,
         timeout: Duration,
-        left: u64,
     }
 }
 
 impl FrontBody {
     pub(crate) fn new(inner: Incoming, timeout: Duration, limit: Option<u64>) -> Self {
+        let limit = limit.and_then(|limit| usize::try_from(limit).ok());
+        let limit = limit.unwrap_or(usize::MAX);
         Self {
-            inner,
+            inner: Limited::new(inner, limit),
             timer: None,
             waiting: false,
             timeout,
-            left: limit.unwrap_or(u64::MAX),
         }
     }
 }
@@ -53,13 +55,16 @@ pub enum BodyReadError {
     Timeout,
     /// More than [`FrontOptions::max_body`](super::FrontOptions::max_body).
     #[error("the request's body is larger than allowed")]
-    TooLarge,
+    TooLarge(#[source] LengthLimitError),
     /// Its framing is broken.
     #[error("the request's body is malformed")]
     Malformed(#[source] Violation),
     /// The client went away, or reset the stream.
     #[error("the request's body was cut off")]
     Cut(#[source] hyper::Error),
+    /// It could not be read for another reason.
+    #[error("the request's body could not be read")]
+    Lost(#[source] BoxError),
 }
 
 impl BodyReadError {
@@ -68,8 +73,18 @@ impl BodyReadError {
     pub fn status(&self) -> StatusCode {
         match self {
             Self::Timeout => StatusCode::REQUEST_TIMEOUT,
-            Self::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::Malformed(_) | Self::Cut(_) => StatusCode::BAD_REQUEST,
+            Self::TooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Malformed(_) | Self::Cut(_) | Self::Lost(_) => StatusCode::BAD_REQUEST,
+        }
+    }
+
+    fn from_limited(error: BoxError) -> Self {
+        match error.downcast::<hyper::Error>() {
+            Ok(error) => Self::from_hyper(*error),
+            Err(error) => match error.downcast::<LengthLimitError>() {
+                Ok(error) => Self::TooLarge(*error),
+                Err(error) => Self::Lost(error),
+            },
         }
     }
 
@@ -114,17 +129,8 @@ impl Body for FrontBody {
         };
         *this.waiting = false;
         Poll::Ready(match frame {
-            Some(Ok(frame)) => {
-                let length = frame.data_ref().map_or(0, Bytes::len) as u64;
-                match this.left.checked_sub(length) {
-                    Some(left) => {
-                        *this.left = left;
-                        Some(Ok(frame))
-                    }
-                    None => Some(Err(BodyReadError::TooLarge)),
-                }
-            }
-            Some(Err(error)) => Some(Err(BodyReadError::from_hyper(error))),
+            Some(Ok(frame)) => Some(Ok(frame)),
+            Some(Err(error)) => Some(Err(BodyReadError::from_limited(error))),
             None => None,
         })
     }

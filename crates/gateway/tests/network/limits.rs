@@ -137,7 +137,7 @@ async fn a_body_that_is_too_large_is_413_before_or_while_it_comes() {
         format!("{head}transfer-encoding: chunked\r\n\r\n3\r\n123\r\n3\r\n456\r\n0\r\n\r\n");
     let chunked = gateway.send(chunked).await;
     assert!(
-        chunked.starts_with("HTTP/1.1 413 ") && chunked.ends_with("TooLarge"),
+        chunked.starts_with("HTTP/1.1 413 ") && chunked.contains("TooLarge"),
         "{chunked}"
     );
 }

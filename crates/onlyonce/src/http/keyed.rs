@@ -206,6 +206,10 @@ impl Keyed {
             }
             Err(error) => {
                 tracing::debug!(error = &error as &dyn std::error::Error, "body unreadable");
+                if error.is_beyond_a_limit() {
+                    let detail = "the request's body is longer than allowed here";
+                    return Ok(self.refuse(ProblemKind::BodyTooLarge, detail, None));
+                }
                 let detail = "the request's body broke off or is malformed; nothing was executed";
                 return Ok(self.refuse(ProblemKind::BodyUnreadable, detail, None));
             }

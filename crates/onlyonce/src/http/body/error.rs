@@ -40,6 +40,18 @@ impl BodyError {
     pub const fn is_too_long(&self) -> bool {
         matches!(self.0, Kind::TooLong(_))
     }
+
+    /// Whether a limit outside this layer ended the body: that of axum and tower-http, say.
+    pub(crate) fn is_beyond_a_limit(&self) -> bool {
+        let mut source = self.source();
+        while let Some(error) = source {
+            if error.is::<http_body_util::LengthLimitError>() {
+                return true;
+            }
+            source = error.source();
+        }
+        false
+    }
 }
 
 impl fmt::Display for BodyError {

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use onlyonce_core::{Inspect, RecordId, Scope, Secret, SharedStore, StoreError};
 use onlyonce_disk::DiskStore;
 use onlyonce_memory::MemoryStore;
+use onlyonce_redis::RedisStore;
 
 use crate::config::{StoreSettings, StoreUrl};
 
@@ -28,7 +29,7 @@ pub(crate) struct Records {
 }
 
 impl Records {
-    /// Opens the store. **Blocks.**
+    /// Opens the store. **Blocks**, and needs the runtime at hand.
     ///
     /// `secret` is the one from the settings; without one, a store on disk has its own, made
     /// when it is first opened and kept beside its records.
@@ -48,6 +49,24 @@ impl Records {
                     inspect: store,
                     // Records and secret are gone together.
                     secret: secret.unwrap_or_else(Secret::random),
+                    disk: None,
+                })
+            }
+            StoreUrl::Redis(url) => {
+                let connecting = RedisStore::connect(url.expose());
+                let connected = tokio::runtime::Handle::current().block_on(connecting);
+                let store = Arc::new(connected.context("`url` in [store]")?);
+                if secret.is_none() {
+                    tracing::warn!(
+                        "no `secret` in [idempotency]: whoever can read Redis can test guesses of \
+                         keys; set the same one for all gateways that share it"
+                    );
+                }
+                Ok(Self {
+                    store: SharedStore::from_arc(Arc::clone(&store)),
+                    inspect: store,
+                    // All who share the store must have the same.
+                    secret: secret.unwrap_or_else(Secret::well_known),
                     disk: None,
                 })
             }

@@ -193,7 +193,9 @@ fn wrong_addresses() {
         "[store]\nurl = \"file:\"\n",
         "[store]\nurl = \"file:data?durability=relaxed\"\n",
         "[store]\nurl = \"file://data\"\n",
-        "[store]\nurl = \"redis://:pa55word@127.0.0.1:6379/0\"\n",
+        "[store]\nurl = \"redis://:pa55word@127.0.0.1:6379/main\"\n",
+        "[store]\nurl = \"redis+sentinel://:pa55word@127.0.0.1\"\n",
+        "[store]\nurl = \"reddis://:pa55word@127.0.0.1\"\n",
         "[store]\nurl = \"postgres://me:pa55word@127.0.0.1/db\"\n",
         "[store]\nurl = \"mysql://127.0.0.1/db\"\n",
     ]));
@@ -369,7 +371,7 @@ fn flags() {
         (Flag::AdminListen, "127.0.0.1:8080"),
         (Flag::Upstream, "localhost:3000"),
         (Flag::Upstream, "http://127.0.0.1:8080"),
-        (Flag::Store, "redis://:pa55word@127.0.0.1"),
+        (Flag::Store, "redis://:pa55word@127.0.0.1:port"),
         (Flag::Profile, "strip"),
         (Flag::LogFormat, "jsno"),
         (Flag::LogLevel, ""),
@@ -409,7 +411,7 @@ fn hazard_34_secrets_are_never_shown() {
         format!("[idempotency]\nsecret = \"\"\"\n{SECRET}\n\\q\"\"\"\n"),
         format!("[idempotency]\nsecret = \"\"\"\n{SECRET}\n"),
         format!("idempotency = {{ colour = 1, secret = \"{SECRET}\" }}\n"),
-        format!("[store]\nurl = \"redis://:{SECRET}@host\"\n"),
+        format!("[store]\nurl = \"redis://:{SECRET}@host:port\"\n"),
         format!("upstream = \"http://me:{SECRET}@host\"\n"),
     ];
     for file in files {
@@ -421,7 +423,10 @@ fn hazard_34_secrets_are_never_shown() {
         ("ONLYONCE_IDEMPOTENCY__SECRETS", SECRET.to_owned()),
         ("ONLYONCE_IDEMPOTENCY__SECRET", "hunter2".to_owned()),
         ("ONLYONCE_IDEMPOTENCY__SECRET", "[\"hunter2\"]".to_owned()),
-        ("ONLYONCE_STORE__URL", format!("redis://:{SECRET}@host")),
+        (
+            "ONLYONCE_STORE__URL",
+            format!("redis://:{SECRET}@host:port"),
+        ),
     ];
     for (name, value) in variables {
         let said = Given::nothing()

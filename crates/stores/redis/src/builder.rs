@@ -100,23 +100,12 @@ impl Builder {
         self
     }
 
-    /// Connects, looks at the servers, and loads the scripts.
-    ///
-    /// # Errors
-    /// [`Misconfigured`](onlyonce_core::StoreErrorKind::Misconfigured), with the remedy, for a URL
-    /// that can't be read, a wrong password or database, an ACL that lacks something, a server
-    /// that is too old, a replica, or not the kind of server that the URL says;
-    /// [`Unavailable`](onlyonce_core::StoreErrorKind::Unavailable) or
-    /// [`Timeout`](onlyonce_core::StoreErrorKind::Timeout) when no server can be reached. No
-    /// message shows a password.
-    ///
-    /// # Panics
-    /// Outside of a tokio runtime.
-    pub async fn connect(self) -> Result<RedisStore, StoreError> {
+    /// All settings, if they can work.
+    pub(crate) fn check(&self) -> Result<(Url, Box<str>, usize, Duration), StoreError> {
         let url = Url::parse(&self.url)?;
-        let prefix = match (self.prefix, url.prefix) {
-            (Some(prefix), _) => prefix,
-            (None, Some(prefix)) => prefix.into(),
+        let prefix = match (&self.prefix, &url.prefix) {
+            (Some(prefix), _) => prefix.clone(),
+            (None, Some(prefix)) => prefix.as_str().into(),
             (None, None) => PREFIX.into(),
         };
         check_prefix(&prefix)?;
@@ -130,7 +119,23 @@ impl Builder {
             let message = format!("`replicas` is {replicas}; it must be at most {MOST_REPLICAS}");
             return Err(RedisStore::misconfigured(message));
         }
+        Ok((url, prefix, replicas, limit))
+    }
 
+    /// Connects, looks at the servers, and loads the scripts.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](onlyonce_core::StoreErrorKind::Misconfigured), with the remedy, for a URL
+    /// that can't be read, a wrong password or database, an ACL that lacks something, a server
+    /// that is too old, a replica, or not the kind of server that the URL says;
+    /// [`Unavailable`](onlyonce_core::StoreErrorKind::Unavailable) or
+    /// [`Timeout`](onlyonce_core::StoreErrorKind::Timeout) when no server can be reached. No
+    /// message shows a password.
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn connect(self) -> Result<RedisStore, StoreError> {
+        let (url, prefix, replicas, limit) = self.check()?;
         let clustered = matches!(url.topology, Topology::Cluster(_));
         let places = Places::new(&prefix, clustered);
         let watchers = Watchers::new();

@@ -48,6 +48,21 @@ impl RedisStore {
         Builder::new(url)
     }
 
+    /// Reads a URL without connecting anywhere: for a look at settings.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](onlyonce_core::StoreErrorKind::Misconfigured), with the remedy.
+    pub fn check_url(url: &str) -> Result<(), StoreError> {
+        Builder::new(url).check().map(drop)
+    }
+
+    /// The URL as it may be shown: `[hidden]` stands for users, passwords and all options but
+    /// `prefix`, `replicas` and `timeout_ms`.
+    #[must_use]
+    pub fn shown_url(url: &str) -> String {
+        crate::url::shown(url)
+    }
+
     /// What connecting found that may lose records, or refuse them.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {

@@ -220,6 +220,31 @@ impl fmt::Debug for Credentials {
     }
 }
 
+/// A URL without its secrets.
+pub(crate) fn shown(text: &str) -> String {
+    const HIDDEN: &str = "[hidden]";
+    let Some((scheme, rest)) = text.split_once("://") else {
+        return HIDDEN.to_owned();
+    };
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let servers = match rest.rsplit_once('@') {
+        Some((_, servers)) => format!("{HIDDEN}@{servers}"),
+        None => rest.to_owned(),
+    };
+    let option = |option: &str| match option.split_once('=') {
+        Some(("prefix" | "replicas" | "timeout_ms", _)) => option.to_owned(),
+        Some((name, _)) => format!("{name}={HIDDEN}"),
+        None => HIDDEN.to_owned(),
+    };
+    let options: Vec<String> = query
+        .split('&')
+        .filter(|o| !o.is_empty())
+        .map(option)
+        .collect();
+    let mark = if options.is_empty() { "" } else { "?" };
+    format!("{scheme}://{servers}{mark}{}", options.join("&"))
+}
+
 fn addresses(hosts: &str, default_port: u16) -> Result<Vec<Address>, StoreError> {
     hosts
         .split(',')
@@ -432,6 +457,17 @@ mod tests {
             // What stands where a port belongs is shown, unless an `@` follows.
             let shown = said.contains("hunter2") && !text.ends_with("hunter2/localhost");
             assert!(!shown, "{text}: {said}");
+        }
+        for (text, expected) in [
+            ("redis://a:1/2", "redis://a:1/2"),
+            ("redis://u:hunter2@/x@a:1", "redis://[hidden]@a:1"),
+            (
+                "redis+sentinel://a/s?sentinel_password=hunter2&replicas=1",
+                "redis+sentinel://a/s?sentinel_password=[hidden]&replicas=1",
+            ),
+            ("hunter2", "[hidden]"),
+        ] {
+            assert_eq!(shown(text), expected);
         }
         let url = Url::parse("redis://user:hunter2@localhost").unwrap();
         assert!(!format!("{url:?}").contains("hunter2"));

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use onlyonce_disk::Durability;
+use onlyonce_redis::RedisStore;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
@@ -24,7 +25,9 @@ use super::tls::NO_TILDE;
 #[serde(default, deny_unknown_fields, expecting = "the table `[store]`")]
 #[schemars(inline)]
 pub(in crate::config) struct RawStore {
-    /// `file:FOLDER` keeps records on this machine's disk, `memory:` for the life of the process.
+    /// `file:FOLDER` keeps records on this machine's disk, `memory:` for the life of the process,
+    /// `redis://HOST`, `redis+sentinel://HOST,HOST/SERVICE` or `redis+cluster://HOST,HOST` where
+    /// several gateways share them.
     pub(in crate::config) url: Option<As<StoreUrl>>,
     /// With `file:`: `record` has every claim and every response on the disk before it counts;
     /// `relaxed` writes to the disk every `relaxed_every`, and a crash of the machine can lose
@@ -34,7 +37,7 @@ pub(in crate::config) struct RawStore {
     /// 60 s. Default: 100 ms.
     pub(in crate::config) relaxed_every: Option<As<Duration>>,
     /// Room for records. When it is full of live ones, new keyed requests get 503. Default:
-    /// 1 GiB with `memory:`, 10 GiB with `file:`.
+    /// 1 GiB with `memory:`, 10 GiB with `file:`. Redis has its own `maxmemory`.
     pub(in crate::config) max_bytes: Option<As<Bytes>>,
 }
 
@@ -57,6 +60,31 @@ pub enum StoreUrl {
     Memory,
     /// On disk, in this folder.
     File(PathBuf),
+    /// On Redis or Valkey.
+    Redis(RedisUrl),
+}
+
+/// A URL that `onlyonce-redis` takes. It may hold a password, and shows none.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisUrl(Box<str>);
+
+impl RedisUrl {
+    /// The URL itself, secrets and all.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&RedisStore::shown_url(&self.0))
+    }
+}
+
+impl fmt::Debug for RedisUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 /// [`Durability`] as settings name it.
@@ -98,6 +126,7 @@ impl RawStore {
         };
         let useless = match (&url, durability) {
             (StoreUrl::Memory, _) => Some(("durability", "memory holds nothing across a crash")),
+            (StoreUrl::Redis(_), _) => Some(("durability", "Redis has settings of its own")),
             (_, Durability::Record) => {
                 Some(("relaxed_every", "it belongs to `durability = \"relaxed\"`"))
             }
@@ -113,8 +142,17 @@ impl RawStore {
         let max_bytes = match (self.max_bytes, &url) {
             (Some(As(Bytes(bytes))), _) => bytes,
             (None, StoreUrl::Memory) => 1 << 30,
-            (None, StoreUrl::File(_)) => 10 << 30,
+            (None, StoreUrl::File(_) | StoreUrl::Redis(_)) => 10 << 30,
         };
+        if let (StoreUrl::Redis(_), path) = (&url, section.key("max_bytes"))
+            && report.is_set(&path)
+        {
+            let title = "`max_bytes` has no effect here";
+            report.warn(
+                &path,
+                Problem::new(title).label("Redis has its own `maxmemory`"),
+            );
+        }
         if max_bytes < LEAST_BYTES {
             report.invalid(
                 &section.key("max_bytes"),
@@ -132,7 +170,8 @@ impl RawStore {
 
 impl From<&StoreSettings> for RawStore {
     fn from(store: &StoreSettings) -> Self {
-        let on_disk = store.url != StoreUrl::Memory;
+        let on_disk = matches!(store.url, StoreUrl::File(_));
+        let bounded = !matches!(store.url, StoreUrl::Redis(_));
         let (durability, every) = match store.durability {
             Durability::Record => (DurabilityName::Record, None),
             Durability::Relaxed { every } => (DurabilityName::Relaxed, Some(As(every))),
@@ -141,7 +180,7 @@ impl From<&StoreSettings> for RawStore {
             url: Some(As(store.url.clone())),
             durability: on_disk.then_some(As(durability)),
             relaxed_every: every.filter(|_| on_disk),
-            max_bytes: Some(As(Bytes(store.max_bytes))),
+            max_bytes: bounded.then_some(As(Bytes(store.max_bytes))),
         }
     }
 }
@@ -151,13 +190,16 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::File(folder) => write!(f, "file:{}", folder.display()),
+            Self::Redis(url) => url.fmt(f),
         }
     }
 }
 
 impl Scalar for StoreUrl {
     fn expected() -> Cow<'static, str> {
-        "`memory:` or `file:` and a folder, such as \"file:./onlyonce-data\"".into()
+        "`memory:`, `redis://` and a host, or `file:` and a folder, such as \
+         \"file:./onlyonce-data\""
+            .into()
     }
 
     fn from_text(text: &str) -> Result<Self, Remedy> {
@@ -178,8 +220,18 @@ impl Scalar for StoreUrl {
                 Err("options are keys of `[store]`, such as `durability`".into())
             }
             ("file", folder) => Ok(Self::File(folder_of_url(folder)?.into())),
-            ("redis" | "rediss" | "redis+sentinel" | "redis+cluster" | "valkey", _) => {
-                Err("this build has no Redis store: use \"file:\" or \"memory:\"".into())
+            (scheme, _)
+                if ["redis", "valkey"]
+                    .iter()
+                    .any(|name| scheme.starts_with(name)) =>
+            {
+                match RedisStore::check_url(text) {
+                    Ok(()) => Ok(Self::Redis(RedisUrl(text.into()))),
+                    Err(error) => {
+                        let said = error.to_string();
+                        Err(said.strip_prefix("store: open: ").unwrap_or(&said).into())
+                    }
+                }
             }
             ("postgres" | "postgresql", _) => {
                 Err("this build has no PostgreSQL store: use \"file:\" or \"memory:\"".into())
@@ -194,10 +246,10 @@ impl Scalar for StoreUrl {
 
     fn schema() -> Schema {
         json_schema!({
-            "title": "`memory:` or `file:FOLDER`",
+            "title": "`memory:`, `file:FOLDER` or `redis://HOST`",
             "type": "string",
-            "pattern": "^(memory:|file:.+)$",
-            "examples": ["file:./onlyonce-data", "memory:"],
+            "pattern": "^(memory:|file:.+|(redis|valkey)s?(\\+sentinel|\\+cluster)?://.+)$",
+            "examples": ["file:./onlyonce-data", "memory:", "redis://127.0.0.1:6379"],
         })
     }
 }

@@ -1,6 +1,9 @@
 //! Real servers, and what can happen to them.
 
-#![expect(clippy::unwrap_used, reason = "a test may panic, and so may its helpers")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test may panic, and so may its helpers"
+)]
 
 mod connecting;
 mod contents;

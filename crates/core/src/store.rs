@@ -20,7 +20,8 @@ use crate::{Completion, Fingerprint, Lease, Nonce, OnUnknown, Record, RecordId, 
 ///   which no client's clock can move. An expired record is as good as absent, at once, swept
 ///   or not. Deadlines are kept to the millisecond: at `now == deadline` it has passed.
 /// - **Fences** come from one sequence for the whole store, which never goes back, not even
-///   when records go or the store restarts.
+///   when records go or the store restarts. A store without one place for it (a cluster) has
+///   several, and a record always draws from the same one.
 /// - **Repetition.** Every operation may be sent again after a lost reply: a claim by its nonce,
 ///   a completion by its fence.
 /// - **Cancellation.** Dropping a returned future may or may not leave the operation's effect,

@@ -4,13 +4,20 @@
 //!
 //! "as used" is `FingerprintHasher`: domain separation and all. The others are the bare hashes.
 
+mod cpu;
+
 use std::hint::black_box;
 
+use cpu::CpuTime;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use onlyonce_core::FingerprintHasher;
 use sha2::{Digest as _, Sha256};
 
-criterion_group!(benches, fingerprint);
+criterion_group! {
+    name = benches;
+    config = cpu::criterion();
+    targets = fingerprint
+}
 criterion_main!(benches);
 
 const SIZES: [(&str, usize); 4] = [
@@ -20,7 +27,7 @@ const SIZES: [(&str, usize); 4] = [
     ("1 MiB", 1024 * 1024),
 ];
 
-fn fingerprint(criterion: &mut Criterion) {
+fn fingerprint(criterion: &mut Criterion<CpuTime>) {
     for (name, size) in SIZES {
         let mut group = criterion.benchmark_group(format!("hash {name}"));
         group.throughput(Throughput::Bytes(size as u64));

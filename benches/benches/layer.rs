@@ -4,40 +4,47 @@
 //!
 //! The service reads the request's body and answers 201 with a body of the same length. "bare" is
 //! the service alone; "bypassed" passes through the layer without a key; "executed" is the first
-//! request with its key, on the memory store; "replayed" is a retry.
+//! request with its key, on the memory store; "replayed" is a retry. CPU time is measured; over
+//! a connection that is the client's and the server's together.
+
+mod cpu;
 
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::hint::black_box;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use criterion::{
-    BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime,
-};
+use cpu::CpuTime;
+use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use http::{Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::TokioIo;
 use hyper_util::service::TowerToHyperService;
 use onlyonce::{IdempotencyLayer, Outcome, Policy, Profile, Verdict};
+use onlyonce_core::ManualClock;
 use onlyonce_memory::MemoryStore;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
 use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
-criterion_group!(benches, in_process, over_a_connection);
+criterion_group! {
+    name = benches;
+    config = cpu::criterion();
+    targets = in_process, over_a_connection
+}
 criterion_main!(benches);
 
 /// 200 bytes are a typical charge; 64 KiB is the most that is buffered before the claim.
 const SIZES: [(&str, usize); 2] = [("200 B", 200), ("64 KiB", 64 * 1024)];
 
-fn in_process(criterion: &mut Criterion) {
+fn in_process(criterion: &mut Criterion<CpuTime>) {
     let runtime = Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("a runtime can be started");
     for (name, size) in SIZES {
         let mut group = criterion.benchmark_group(format!("in process, {name}"));
-        group.throughput(Throughput::Elements(1));
         let body = Bytes::from(vec![b'x'; size]);
         bare(&mut group, &runtime, &body);
         for (name, outcome) in OUTCOMES {
@@ -47,13 +54,15 @@ fn in_process(criterion: &mut Criterion) {
     }
 }
 
+const MARK: &str = "idempotent-replayed";
+
 const OUTCOMES: [(&str, Outcome); 3] = [
     ("bypassed", Outcome::Bypassed),
     ("executed", Outcome::Executed),
     ("replayed", Outcome::Replayed),
 ];
 
-fn bare(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, body: &Bytes) {
+fn bare(group: &mut BenchmarkGroup<'_, CpuTime>, runtime: &Runtime, body: &Bytes) {
     group.bench_function("bare", |bencher| {
         bencher.to_async(runtime).iter(|| async {
             let request = request(Outcome::Bypassed, body.clone());
@@ -64,19 +73,21 @@ fn bare(group: &mut BenchmarkGroup<'_, WallTime>, runtime: &Runtime, body: &Byte
 }
 
 fn layered(
-    group: &mut BenchmarkGroup<'_, WallTime>,
+    group: &mut BenchmarkGroup<'_, CpuTime>,
     runtime: &Runtime,
     body: &Bytes,
     name: &str,
     outcome: Outcome,
 ) {
-    let service = layer().layer(service_fn(answer));
+    let (layer, clock) = layer();
+    let service = layer.layer(service_fn(answer));
     if outcome == Outcome::Replayed {
         let first = service.clone().oneshot(request(outcome, body.clone()));
         let _ = runtime.block_on(first);
     }
     group.bench_function(name, |bencher| {
         bencher.to_async(runtime).iter(|| async {
+            pass_time(outcome, &clock);
             let request = request(outcome, body.clone());
             let response = service.clone().oneshot(request).await;
             let found = response.as_ref().ok().and_then(verdict);
@@ -86,9 +97,8 @@ fn layered(
     });
 }
 
-/// The same over one connection that is kept alive, server and client on two threads: what a
-/// caller sees.
-fn over_a_connection(criterion: &mut Criterion) {
+/// The same over one connection that is kept alive, with all that HTTP costs besides.
+fn over_a_connection(criterion: &mut Criterion<CpuTime>) {
     let server = Builder::new_multi_thread()
         .worker_threads(1)
         .enable_all()
@@ -98,23 +108,32 @@ fn over_a_connection(criterion: &mut Criterion) {
     let client = client.expect("a runtime can be started");
     for (name, size) in SIZES {
         let mut group = criterion.benchmark_group(format!("over a connection, {name}"));
-        group.throughput(Throughput::Elements(1));
         let body = Bytes::from(vec![b'x'; size]);
         let bare = serve(&server, service_fn(answer));
-        connection(&mut group, &client, bare, &body, "bare", Outcome::Bypassed);
+        let clock = ManualClock::new();
+        connection(
+            &mut group,
+            &client,
+            bare,
+            &clock,
+            &body,
+            "bare",
+            Outcome::Bypassed,
+        );
         for (name, outcome) in OUTCOMES {
-            let service = layer().layer(service_fn(answer));
-            let layered = serve(&server, service);
-            connection(&mut group, &client, layered, &body, name, outcome);
+            let (layer, clock) = layer();
+            let layered = serve(&server, layer.layer(service_fn(answer)));
+            connection(&mut group, &client, layered, &clock, &body, name, outcome);
         }
         group.finish();
     }
 }
 
 fn connection(
-    group: &mut BenchmarkGroup<'_, WallTime>,
+    group: &mut BenchmarkGroup<'_, CpuTime>,
     client: &Runtime,
     server: SocketAddr,
+    clock: &ManualClock,
     body: &Bytes,
     name: &str,
     outcome: Outcome,
@@ -131,13 +150,20 @@ fn connection(
     });
     // The connection takes one request at a time, as the benchmark makes them.
     let sender = Cell::new(Some(sender));
+    let first = Cell::new(true);
     group.bench_function(name, |bencher| {
         bencher.to_async(client).iter(|| async {
             let mut sending = sender.take().expect("requests follow each other");
             sending.ready().await.expect("the connection is open");
+            pass_time(outcome, clock);
             let request = request(outcome, body.clone());
             let response = sending.send_request(request).await;
             sender.set(Some(sending));
+            if outcome == Outcome::Replayed && !first.replace(false) {
+                let headers = response.as_ref().map(Response::headers);
+                let mark = headers.is_ok_and(|headers| headers.contains_key(MARK));
+                assert!(mark, "it measures what it says");
+            }
             black_box(collect(response).await);
         });
     });
@@ -167,11 +193,21 @@ where
     address
 }
 
-fn layer() -> IdempotencyLayer {
-    // Records of the shortest life: the store stays small, and tidies up as it goes.
+/// A layer on a store with a clock of its own, and that clock.
+fn layer() -> (IdempotencyLayer, Arc<ManualClock>) {
+    let clock = Arc::new(ManualClock::new());
+    let store = MemoryStore::builder().clock(Arc::clone(&clock)).build();
     let policy = Policy::new(Profile::Standard).with_lifetime(Duration::from_secs(1));
-    let layer = IdempotencyLayer::new(MemoryStore::new()).with_policy(policy);
-    layer.expect("the policy can work")
+    let layer = IdempotencyLayer::new(store).with_policy(policy);
+    (layer.expect("the policy can work"), clock)
+}
+
+/// Lets a thousandth of a record's life pass for each new key: so the store has a thousand
+/// records, however fast the machine is, and tidies up as it goes.
+fn pass_time(outcome: Outcome, clock: &ManualClock) {
+    if outcome == Outcome::Executed {
+        clock.advance(Duration::from_millis(1));
+    }
 }
 
 /// A request that comes to `outcome`: without a key, with a new one, with always the same.

@@ -31,6 +31,14 @@ pub enum Decision {
     Mismatch,
 }
 
+impl Decision {
+    /// Whether the execution has ended: nothing will change until the record goes.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Replay | Self::NotKept)
+    }
+}
+
 /// Decides what a request with `fingerprint` gets, given the `record` of its key.
 ///
 /// A `fingerprint` of `None` means that the request's body has not been read yet; a record's

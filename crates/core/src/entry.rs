@@ -9,8 +9,8 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use crate::{
-    Attempt, Completion, Decision, Done, Fence, Fingerprint, Lease, Nonce, Record, Renewal,
-    Resolution, State, StateKind, Timestamp, decide,
+    Attempt, Completion, Decision, Done, Effects, Fence, Fingerprint, Lease, Nonce, Record,
+    Renewal, Resolution, State, StateKind, Timestamp, decide,
 };
 
 /// A record as a store keeps it: with instants on the store's clock.
@@ -130,6 +130,7 @@ impl Entry {
             id,
             fence: self.fence,
             attempt: self.attempt,
+            effects: Effects::Apart,
         }
     }
 

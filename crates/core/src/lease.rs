@@ -76,4 +76,20 @@ pub struct Lease {
     pub fence: Fence,
     /// 1 for the first execution under the key, 2 for the next, and so on.
     pub attempt: u32,
+    /// What becomes of the owner's effects when the claim does not end with a record.
+    pub effects: Effects,
+}
+
+/// How what the owner does hangs together with its record.
+///
+/// The store says it with each claim that it grants, so that nobody has to remember to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Effects {
+    /// Not at all: what has been done stays done, whether it is recorded or not.
+    #[default]
+    Apart,
+    /// They take effect with the record, in one transaction, or not at all. A result that could
+    /// not be recorded has not happened, and must not be told to anybody.
+    WithRecord,
 }

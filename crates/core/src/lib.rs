@@ -38,7 +38,7 @@ pub use inspect::{
     Counts, Filter, Inspect, InspectFuture, Listed, Page, Resolution, Resolved, StateKind,
 };
 pub use key::{Key, KeyError, KeyRule, Syntax};
-pub use lease::{Fence, Lease, Nonce};
+pub use lease::{Effects, Fence, Lease, Nonce};
 pub use policy::{
     Anonymous, BodyFingerprint, Concurrent, FingerprintRule, OnStoreFailure, Policy, PolicyError,
     ScopeRule, StatusSet,

@@ -40,6 +40,10 @@ pub fn describe_metrics() {
         "Responses sent that the store would not take"
     );
     describe_counter!(
+        "onlyonce_uncommitted_total",
+        "Executions without effect, since their transaction was not committed"
+    );
+    describe_counter!(
         "onlyonce_superseded_total",
         "Results thrown away because another owner had taken over"
     );
@@ -103,6 +107,10 @@ pub(crate) fn unknown_outcome() {
 
 pub(crate) fn unrecorded() {
     counter!("onlyonce_unrecorded_total").increment(1);
+}
+
+pub(crate) fn uncommitted() {
+    counter!("onlyonce_uncommitted_total").increment(1);
 }
 
 pub(crate) fn superseded() {

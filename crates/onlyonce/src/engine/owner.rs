@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use onlyonce_core::{
-    Attempt, Claim, Completion, Decision, Done, Fenced, Fingerprint, Lease, Nonce, OnUnknown,
-    Policy, Record, Renewal, decide,
+    Attempt, Claim, Completion, Decision, Done, Effects, Fenced, Fingerprint, Lease, Nonce,
+    OnUnknown, Operation, Policy, Record, Renewal, StoreError, StoreErrorKind, decide,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -54,6 +54,9 @@ pub(crate) enum Settled {
     Unknown,
     /// The store would not take the result. The record stays in progress; not released.
     Unrecorded,
+    /// What was done has no effect, since its result could not be recorded with it
+    /// ([`Effects::WithRecord`]): the client must not be told that it happened.
+    Uncommitted(StoreError),
     /// Another owner took over in the meantime: this is what the record says now. `None` when
     /// it is gone, or the store does not say.
     Superseded(Option<(Decision, Record)>),
@@ -139,7 +142,16 @@ impl Owner {
                 Settled::Unknown
             }
             Ok(Fenced::Applied) => Settled::Recorded,
-            Ok(Fenced::Superseded) => Settled::Superseded(self.look().await),
+            Ok(Fenced::Superseded) => self.superseded().await,
+            Err(error) if self.binds_effects() => {
+                telemetry::uncommitted();
+                tracing::error!(
+                    key = self.lease.id.tag(),
+                    error = &error as &dyn std::error::Error,
+                    "not committed: what the handler did has no effect"
+                );
+                Settled::Uncommitted(error)
+            }
             Err(error) => {
                 telemetry::unrecorded();
                 tracing::error!(
@@ -166,6 +178,9 @@ impl Owner {
     /// Nobody knows whether it was executed: held at once, or left to be taken over once the
     /// lease has run out, never earlier, as the work may still be going on somewhere.
     pub(crate) async fn unknown(self) -> Settled {
+        if self.binds_effects() {
+            return self.undo("the execution broke off").await;
+        }
         match self.policy.on_unknown {
             OnUnknown::Hold => {
                 let keep = self.policy.lifetime;
@@ -177,6 +192,30 @@ impl Owner {
                 Settled::Unknown
             }
         }
+    }
+
+    /// Another owner's record has the word, if there is one. Without, and where effects go with
+    /// the record, this owner's are gone.
+    async fn superseded(self) -> Settled {
+        match self.look().await {
+            Some((decision, record)) if !self.binds_effects() || decision.is_final() => {
+                Settled::Superseded(Some((decision, record)))
+            }
+            None if !self.binds_effects() => Settled::Superseded(None),
+            _ => uncommitted("the claim was lost before its result was recorded"),
+        }
+    }
+
+    /// Takes back what was done, which goes with the record, and says so. For
+    /// [`Effects::WithRecord`] alone.
+    pub(crate) async fn undo(self, why: &'static str) -> Settled {
+        self.release().await;
+        uncommitted(why)
+    }
+
+    /// Whether what the work did takes effect with its record or not at all.
+    pub(crate) fn binds_effects(&self) -> bool {
+        self.lease.effects == Effects::WithRecord
     }
 
     async fn end(self, nothing_ran: bool) -> Settled {
@@ -280,6 +319,13 @@ impl std::fmt::Debug for Owner {
             .field("renewing", &!self.renewing.is_finished())
             .finish_non_exhaustive()
     }
+}
+
+fn uncommitted(why: &'static str) -> Settled {
+    telemetry::uncommitted();
+    tracing::error!(why, "not committed: what the handler did has no effect");
+    let kind = StoreErrorKind::Unavailable;
+    Settled::Uncommitted(StoreError::new(Operation::Complete, kind, why))
 }
 
 /// Renews every third of the lease until it is superseded or ended.

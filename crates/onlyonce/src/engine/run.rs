@@ -74,6 +74,9 @@ pub enum RunError<E> {
     NotKept,
     /// The store failed before anything ran.
     Store(StoreError),
+    /// The work ran, but its transaction was not committed, or is not known to be
+    /// ([`Effects::WithRecord`](onlyonce_core::Effects)). To call again is safe.
+    Uncommitted(StoreError),
     /// The engine is shutting down; nothing ran.
     Closing,
     /// The policy cannot work ([`Policy::check`]); nothing ran.
@@ -93,6 +96,7 @@ impl<E: fmt::Display> fmt::Display for RunError<E> {
             Self::Unknown => f.write_str("an earlier call's outcome is unknown"),
             Self::NotKept => f.write_str("it was executed, but its result was not kept"),
             Self::Store(error) => write!(f, "{error}"),
+            Self::Uncommitted(error) => write!(f, "not committed: {error}"),
             Self::Closing => f.write_str("the engine is shutting down"),
             Self::Policy(error) => write!(f, "the policy cannot work: {error}"),
             Self::Decode(_) => f.write_str("the kept result is of another type"),
@@ -105,7 +109,7 @@ impl<E: Error + 'static> Error for RunError<E> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
             Self::Failed(error) => Some(error),
-            Self::Store(error) => Some(error),
+            Self::Store(error) | Self::Uncommitted(error) => Some(error),
             Self::Policy(error) => Some(error),
             Self::Decode(error) | Self::Encode(error) => Some(error),
             _ => None,
@@ -249,8 +253,12 @@ where
     let result = match serde_json::to_vec(&value) {
         Ok(json) => Bytes::from(json),
         Err(error) => {
-            let keep = owner.policy().lifetime;
-            owner.complete(Done::Unknown, keep).await;
+            if owner.binds_effects() {
+                owner.undo("the result can't be encoded").await;
+            } else {
+                let keep = owner.policy().lifetime;
+                owner.complete(Done::Unknown, keep).await;
+            }
             return Err(RunError::Encode(error));
         }
     };
@@ -258,6 +266,7 @@ where
     match owner.complete(Done::Kept { status: 0, result }, keep).await {
         Settled::Superseded(Some((decision, record))) => held(decision, &record),
         Settled::Superseded(None) => Err(RunError::Unknown),
+        Settled::Uncommitted(error) => Err(RunError::Uncommitted(error)),
         settled => {
             let recorded = matches!(settled, Settled::Recorded);
             Ok(Ran {

@@ -12,7 +12,7 @@ use futures_util::FutureExt as _;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Request, Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
-use onlyonce_core::{BoxError, Decision, Done, Policy};
+use onlyonce_core::{BoxError, Done, Policy};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tower_service::Service;
@@ -59,6 +59,8 @@ enum Ending {
     Unknown,
     /// Held, whatever the policy says of unknown outcomes.
     Hold,
+    /// What was done is taken back: it went with a record that is not to be.
+    Undo,
 }
 
 impl<B> Execution<B>
@@ -157,9 +159,11 @@ where
                 );
                 let ending = self.broken(head.status, control, hashed);
                 let settled = self.settle(ending).await;
-                let mut problem = replay::unknown(&settled.keyed.policy);
-                problem.status = StatusCode::BAD_GATEWAY;
-                let response = settled.refuse(problem);
+                let response = settled.instead().unwrap_or_else(|| {
+                    let mut problem = replay::unknown(&settled.keyed.policy);
+                    problem.status = StatusCode::BAD_GATEWAY;
+                    settled.refuse(problem)
+                });
                 let _ = answer.send(Answer::Response(response));
             }
         }
@@ -255,8 +259,10 @@ where
             }
         };
         // The client sees the end of the stream only when the record is there.
-        self.settle(ending).await;
+        let settled = self.settle(ending).await;
         match ended {
+            // Cut short: what it tells of has no effect.
+            Some(Ok(())) if settled.is_uncommitted() => {}
             Some(Ok(())) => client.end(),
             Some(Err(error)) => client.send(Err(error)).await,
             // It shows as cut short: the sender is dropped without a word.
@@ -281,7 +287,7 @@ where
             Ending::Release
         };
         let settled = self.settle(ending).await;
-        let _ = match settled.superseded() {
+        let _ = match settled.instead() {
             Some(response) => answer.send(Answer::Response(response)),
             None => {
                 telemetry::request(Outcome::Executed, &settled.keyed.route.0);
@@ -325,6 +331,9 @@ where
                 done: keep(policy),
                 lifetime: policy.lifetime,
             }
+        } else if status.as_u16() < 400 && self.owner.binds_effects() {
+            // Not stored means not done, which must not be told as a success.
+            Ending::Undo
         } else {
             Ending::Release
         }
@@ -385,6 +394,10 @@ where
             Ending::GiveBack => (owner.give_back().await, None),
             Ending::Unknown => (owner.unknown().await, None),
             Ending::Hold => (owner.complete(Done::Unknown, held).await, Some(held)),
+            Ending::Undo => {
+                let why = "the policy does not store this success";
+                (owner.undo(why).await, None)
+            }
         };
         SettledExecution {
             keyed,
@@ -406,8 +419,8 @@ struct SettledExecution {
 impl SettledExecution {
     /// The service's response, unless another owner's record has the word.
     fn answer<R>(&self, mut response: Response<ResponseBody<R>>) -> Response<ResponseBody<R>> {
-        if let Some(theirs) = self.superseded() {
-            return theirs;
+        if let Some(other) = self.instead() {
+            return other;
         }
         let recorded = matches!(self.settled, Settled::Recorded);
         let verdict = Verdict {
@@ -423,17 +436,21 @@ impl SettledExecution {
         response
     }
 
-    /// What the client gets when another owner took over in the meantime.
-    fn superseded<R>(&self) -> Option<Response<ResponseBody<R>>> {
-        let Settled::Superseded(record) = &self.settled else {
-            return None;
-        };
-        Some(match record {
-            Some((decision @ (Decision::Replay | Decision::NotKept), record)) => {
-                replay::held(*decision, record, &self.keyed.about())
+    /// What the client gets instead of the service's response: when another owner took over in
+    /// the meantime, or when what the service did was not committed.
+    fn instead<R>(&self) -> Option<Response<ResponseBody<R>>> {
+        match &self.settled {
+            Settled::Superseded(Some((decision, record))) if decision.is_final() => {
+                Some(replay::held(*decision, record, &self.keyed.about()))
             }
-            _ => self.refuse(replay::unknown(&self.keyed.policy)),
-        })
+            Settled::Superseded(_) => Some(self.refuse(replay::unknown(&self.keyed.policy))),
+            Settled::Uncommitted(_) => Some(self.refuse(replay::uncommitted(&self.keyed.policy))),
+            Settled::Recorded | Settled::Released | Settled::Unknown | Settled::Unrecorded => None,
+        }
+    }
+
+    fn is_uncommitted(&self) -> bool {
+        matches!(self.settled, Settled::Uncommitted(_))
     }
 
     fn too_large<R>(&self) -> Response<ResponseBody<R>> {

@@ -130,6 +130,13 @@ pub(super) fn unknown(policy: &Policy) -> Problem {
     Problem::new(ProblemKind::OutcomeUnknown, policy, detail)
 }
 
+/// 503 `store-unavailable`: it ran, but without effect.
+pub(super) fn uncommitted(policy: &Policy) -> Problem {
+    let detail = "the request was executed, but its transaction was not committed, or is not \
+                  known to be; to repeat it with the same key is safe";
+    Problem::new(ProblemKind::StoreUnavailable, policy, detail)
+}
+
 fn replay<R>(
     stored: StoredResponse,
     record: &Record,

@@ -20,8 +20,8 @@ use http_body_util::{BodyExt as _, Full};
 use onlyonce::http::{RequestBody, ResponseBody};
 use onlyonce::{IdempotencyLayer, Outcome, StoreError, Verdict};
 use onlyonce_core::{
-    Attempt, Changes, Claim, ClaimStep, CompleteStep, Completion, Entry, Fence, Fenced, Lease,
-    Operation, RecordId, Renewal, Store, StoreErrorKind, Timestamp, Watchers,
+    Attempt, Changes, Claim, ClaimStep, CompleteStep, Completion, Effects, Entry, Fence, Fenced,
+    Lease, Operation, RecordId, Renewal, Store, StoreErrorKind, Timestamp, Watchers,
 };
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -51,12 +51,19 @@ struct Inner {
     watchers: Watchers,
     faults: Mutex<Vec<(Operation, Fault)>>,
     calls: Mutex<Vec<Operation>>,
+    effects: Effects,
     pub called: Notify,
 }
 
 impl TestStore {
     pub fn new() -> Self {
+        Self::with_effects(Effects::Apart)
+    }
+
+    /// A store that says so of what is done under its claims.
+    pub fn with_effects(effects: Effects) -> Self {
         Self(Arc::new(Inner {
+            effects,
             entries: Mutex::default(),
             fence: AtomicUsize::new(1),
             started: Instant::now(),
@@ -166,7 +173,8 @@ impl Store for TestStore {
             let current = entries.get(&attempt.id);
             match Entry::claim(current, attempt, self.now(), || self.next_fence()) {
                 ClaimStep::Write(entry) => {
-                    let lease = entry.lease(attempt.id);
+                    let mut lease = entry.lease(attempt.id);
+                    lease.effects = self.0.effects;
                     entries.insert(attempt.id, *entry);
                     Claim::Won(lease)
                 }

@@ -4,7 +4,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use onlyonce_core::{
-    Attempt, Claim, Completion, Done, Fence, Fingerprint, Inspect, Lease, Nonce, OnUnknown,
+    Attempt, Claim, Completion, Done, Effects, Fence, Fingerprint, Inspect, Lease, Nonce, OnUnknown,
     RecordId, Renewal, Resolution, Store,
 };
 use proptest::collection::vec;
@@ -219,6 +219,7 @@ impl Subject {
             id: self.id,
             fence,
             attempt: 1,
+            effects: Effects::Apart,
         }
     }
 

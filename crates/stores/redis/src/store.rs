@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onlyonce_core::{
-    Attempt, Changes, Claim, Completion, Done, EntryState, Fence, Fenced, Lease, OnUnknown,
+    Attempt, Changes, Claim, Completion, Done, Effects, EntryState, Fence, Fenced, Lease, OnUnknown,
     Operation, RecordId, Renewal, Store, StoreError, StoreErrorKind, Watchers,
 };
 use redis::Value;
@@ -253,6 +253,7 @@ fn claim_of(attempt: &Attempt, answer: Value) -> Result<Claim, StoreError> {
                 id: attempt.id,
                 fence: Fence::new(u64::from_le_bytes(fence)),
                 attempt: u32::try_from(number).map_err(|_| strange(OPERATION))?,
+                effects: Effects::Apart,
             }))
         }
         (Value::Int(0), now, bytes) => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use onlyonce_core::codec::{decode_entry, encode_entry};
 use onlyonce_core::{
-    Attempt, Claim, ClaimStep, Clock as _, CompleteStep, Completion, Done, Entry, Fence, Fenced,
+    Attempt, Claim, ClaimStep, Clock as _, CompleteStep, Completion, Done, Effects, Entry, Fence, Fenced,
     Fingerprint, Inspect as _, Lease, ManualClock, Nonce, OnUnknown, RecordId, Renewal, Resolution,
     ResolveStep, Resolved, Store as _,
 };
@@ -304,6 +304,7 @@ impl Twins<'_> {
             id: self.id,
             fence: place.map_or(Fence::new(1), |place| self.fences[place]),
             attempt: 1,
+            effects: Effects::Apart,
         }
     }
 }

@@ -162,7 +162,7 @@ impl Shared {
     /// Carries out the orders for as long as anybody watches anything, and a little longer.
     async fn work(self: Arc<Self>) {
         let mut connection = None;
-        // Nobody watched anything for as long as a heartbeat.
+        // Nobody asked for anything for as long as a heartbeat.
         let mut idle = false;
         loop {
             let orders = {
@@ -184,7 +184,6 @@ impl Shared {
                     state.connection += 1;
                     return;
                 }
-                idle = state.slots.is_empty();
                 let count = state.orders.len().min(BATCH);
                 let orders: Vec<Order> = state.orders.drain(..count).collect();
                 for order in &orders {
@@ -195,12 +194,14 @@ impl Shared {
                 orders
             };
             let done = if orders.is_empty() {
-                if timeout(HEARTBEAT, self.wake.notified()).await.is_ok() {
-                    idle = false;
+                idle = timeout(HEARTBEAT, self.wake.notified()).await.is_err();
+                if !idle {
                     continue;
                 }
                 self.beat(&mut connection).await
             } else {
+                // Not counted as idle: the connection outlives its last watch by a heartbeat.
+                idle = false;
                 self.carry_out(&mut connection, &orders).await
             };
             if let Err(error) = done {

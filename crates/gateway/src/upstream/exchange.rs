@@ -110,7 +110,8 @@ impl Exchange {
         let (conn, result, before) = match ready {
             Ready::Http1 { mut conn, .. } => {
                 address_http1(&mut request, target, self.host);
-                let before = (conn.wire.read(), conn.wire.written());
+                let before = conn.wire.read();
+                conn.wire.begin();
                 let sending = conn.sender.try_send_request(request);
                 let result = await_head(sending, clock).await;
                 (Some(conn), result, before)
@@ -118,21 +119,16 @@ impl Exchange {
             Ready::Http2(mut sender) => {
                 address_http2(&mut request, target, self.host);
                 let sending = sender.try_send_request(request);
-                (None, await_head(sending, clock).await, (0, 0))
+                (None, await_head(sending, clock).await, 0)
             }
         };
-        let unsent = |conn: &Option<Conn>| {
-            conn.as_ref()
-                .is_some_and(|conn| conn.wire.written() == before.1)
-        };
+        let unsent = |conn: &Option<Conn>| conn.as_ref().is_some_and(|conn| !conn.wire.has_sent());
         let response = match result {
             Ok(Ok(response)) => response,
             Ok(Err(mut error)) => {
                 self.request = error.take_message();
                 let error = error.into_error();
-                let answered = conn
-                    .as_ref()
-                    .is_some_and(|conn| conn.wire.read() > before.0);
+                let answered = conn.as_ref().is_some_and(|conn| conn.wire.read() > before);
                 let body_error = self.progress.take_error();
                 let kind = match &body_error {
                     // An upstream that has begun to answer did not wait for the rest.

@@ -91,7 +91,7 @@ impl Pool {
     }
 
     fn put(&self, conn: Conn) {
-        if conn.sender.is_closed() {
+        if conn.sender.is_closed() || conn.wire.is_deaf() {
             return;
         }
         let since = Instant::now();

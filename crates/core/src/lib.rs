@@ -25,6 +25,7 @@ mod profile;
 mod record;
 mod response;
 mod scope;
+mod status;
 mod store;
 mod watchers;
 
@@ -41,11 +42,12 @@ pub use key::{Key, KeyError, KeyRule, Syntax};
 pub use lease::{Effects, Fence, Lease, Nonce};
 pub use policy::{
     Anonymous, BodyFingerprint, Concurrent, FingerprintRule, OnStoreFailure, Policy, PolicyError,
-    ScopeRule, StatusSet,
+    ScopeRule,
 };
 pub use profile::{Profile, UnknownProfile};
 pub use record::{Completion, Done, Record, State};
 pub use response::StoredResponse;
 pub use scope::{RecordId, RecordIdError, Scope, Secret};
+pub use status::StatusSet;
 pub use store::{Attempt, Changes, Claim, Fenced, Renewal, Store};
 pub use watchers::Watchers;

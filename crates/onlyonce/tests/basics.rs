@@ -3,15 +3,19 @@
 
 mod support;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::Frame;
 use http_body_util::{BodyExt, Full, StreamBody};
 use onlyonce::{
     Claimed, Control, IdempotencyLayer, Outcome, Policy, Principal, Profile, RouteLabel,
     RoutePolicy, StatusSet, TraceId,
 };
 use onlyonce_core::Operation;
+use std::sync::Arc;
 use std::time::Duration;
-use support::{App, TestStore, full, post};
+use support::{App, TestStore, full, post, until};
+use tokio::sync::Notify;
 
 fn layer(store: &TestStore) -> IdempotencyLayer {
     IdempotencyLayer::new(store.clone())
@@ -171,8 +175,8 @@ async fn hazard_25_bytes_repeats_order_and_trailers_come_back() {
         let mut trailers = HeaderMap::new();
         trailers.append("grpc-status", HeaderValue::from_static("0"));
         let frames = [
-            Ok::<_, std::io::Error>(http_body::Frame::data("\u{0}gzip".into())),
-            Ok(http_body::Frame::trailers(trailers)),
+            Ok::<_, std::io::Error>(Frame::data("\u{0}gzip".into())),
+            Ok(Frame::trailers(trailers)),
         ];
         let body = StreamBody::new(futures_util::stream::iter(frames));
         let mut response = Response::new(BodyExt::boxed_unsync(body));
@@ -327,6 +331,69 @@ async fn header_lists_choose_what_is_kept() {
         assert!(!retry.headers.contains_key("set-cookie"));
         assert_eq!(retry.header("location"), Some("/1"));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropped_fields_are_dropped_from_trailers_too() {
+    let respond = |_, _| async {
+        let mut trailers = HeaderMap::new();
+        trailers.insert("x-trace", HeaderValue::from_static("1"));
+        trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        let frames = [
+            Ok(Frame::data(Bytes::from("x"))),
+            Ok(Frame::trailers(trailers)),
+        ];
+        Response::new(StreamBody::new(futures_util::stream::iter(frames)).boxed_unsync())
+    };
+    let trace = HeaderName::from_static("x-trace");
+    let dropping = standard().with_drop_headers([trace]);
+    // An allow list is one of headers.
+    let keeping = standard().with_keep_headers([]);
+    for (policy, left) in [(dropping, 1), (keeping, 2)] {
+        let app = App::new(&layer_with(&TestStore::new(), policy), respond);
+        assert_eq!(app.send(post("k", "")).await.trailers.unwrap().len(), 2);
+        let replayed = app.send(post("k", "")).await.trailers.unwrap();
+        assert_eq!(replayed.len(), left);
+        assert_eq!(replayed["grpc-status"], "0");
+    }
+}
+
+/// The gateway before a service that has the layer itself, and whose own retries are under way.
+#[tokio::test(start_paused = true)]
+async fn a_refusal_of_an_inner_layer_is_not_the_keys_answer() {
+    let gate = Arc::new(Notify::new());
+    let inner_gate = Arc::clone(&gate);
+    let inner = App::new(&layer(&TestStore::new()), move |number, _| {
+        let gate = Arc::clone(&inner_gate);
+        async move {
+            gate.notified().await;
+            Response::new(full(number.to_string()))
+        }
+    });
+    let running = tokio::spawn(inner.start(post("k", "")));
+    until("it runs", || inner.executions() == 1).await;
+    let through = inner.clone();
+    let outer = App::new(&layer(&TestStore::new()), move |_, _| {
+        let answer = through.start(post("k", ""));
+        // Over a network: the extensions stay behind.
+        async move {
+            let (head, body) = answer.await.into_parts();
+            let mut response = Response::new(body.map_err(std::io::Error::other).boxed_unsync());
+            *response.status_mut() = head.status;
+            *response.headers_mut() = head.headers;
+            response
+        }
+    });
+    let refused = outer.send(post("k", "")).await;
+    assert_eq!(
+        (refused.status, refused.problem_kind().as_str()),
+        (409, "in-progress")
+    );
+    gate.notify_one();
+    running.await.unwrap();
+    let retry = outer.send(post("k", "")).await;
+    assert_eq!((retry.status, retry.text()), (200, "1"));
+    assert_eq!(inner.executions(), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -135,3 +135,21 @@ async fn another_type_is_an_error_not_a_second_run() {
         .await;
     assert!(matches!(other, Err(RunError::Decode(_))));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_result_that_is_too_long_is_given_once_and_not_kept() {
+    let engine = Engine::new(TestStore::new());
+    // As JSON it has two quotes more.
+    let policy = policy().with_max_response_body(12);
+    let run = async |key: &str, length: usize| -> Result<String> {
+        let work = async move { Ok("x".repeat(length)) };
+        let key = Key::new(key).unwrap();
+        engine.run(key, Fingerprint::OFF, &policy, work).await
+    };
+    for _ in 0..2 {
+        assert_eq!(run("fits", 10).await.unwrap().value, "xxxxxxxxxx");
+    }
+    let first = run("long", 11).await.unwrap();
+    assert_eq!((first.value.len(), first.recorded), (11, true));
+    assert!(matches!(run("long", 11).await, Err(RunError::NotKept)));
+}

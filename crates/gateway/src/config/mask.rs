@@ -65,13 +65,10 @@ pub(super) fn shown(text: &str, line: Range<usize>, span: Range<usize>) -> Shown
     }
 }
 
-/// A single value as it may be shown: passwords in URLs are hidden.
+/// A single value or a message as it may be shown: passwords in URLs are hidden, and what is
+/// given to a name that speaks of secrets.
 pub(super) fn value(text: &str) -> String {
-    let mut out = text.to_owned();
-    for password in url_passwords(text).into_iter().rev() {
-        out.replace_range(password, HIDDEN);
-    }
-    out
+    shown(text, 0..text.len(), 0..0).line.into_owned()
 }
 
 /// Whether a setting of this name holds a secret.
@@ -135,12 +132,25 @@ fn value_length(text: &str) -> usize {
 }
 
 /// The passwords in all `scheme://user:password@host`.
+///
+/// In the URL of a web server an `@` may stand in the path, and means nothing there. In a store's
+/// it does not: a slash or a space before it belongs to a password that nobody has encoded, and
+/// the URL is refused for it, but not shown.
 fn url_passwords(text: &str) -> Vec<Range<usize>> {
     text.match_indices("://")
         .filter_map(|(at, mark)| {
             let start = at + mark.len();
+            let scheme = text[..at]
+                .rsplit(|c: char| !(c.is_ascii_alphanumeric() || matches!(c, '+' | '-' | '.')))
+                .next()
+                .unwrap_or_default();
+            let ends: &[char] = if ["http", "https", "ws", "wss"].contains(&scheme) {
+                &['/', '?', '#', '"', '\'', ' ', '\t', '\n', '\r']
+            } else {
+                &['"', '\'', '\n', '\r']
+            };
             let end = text[start..]
-                .find(['/', '?', '#', '"', '\'', ' ', '\t', '\n', '\r'])
+                .find(ends)
                 .map_or(text.len(), |length| start + length);
             let user = &text[start..end];
             let host = user.rfind('@')?;
@@ -180,11 +190,28 @@ mod tests {
                 "url = 'redis://:pass@host'",
                 "url = 'redis://:[hidden]@host'",
             ),
+            (
+                "url = 'redis://me:pa/s?s#1 2@host/0'",
+                "url = 'redis://me:[hidden]@host/0'",
+            ),
+            (
+                "url = 'postgres://me:p@/s@host/db?a=b'",
+                "url = 'postgres://me:[hidden]@host/db?a=b'",
+            ),
+            ("url = 'redis://host:1/0'", "url = 'redis://host:1/0'"),
             ("url = 'http://host:80/a@b'", "url = 'http://host:80/a@b'"),
             ("lease = '10s'", "lease = '10s'"),
         ] {
             assert_eq!(first_line(line), expected);
         }
+    }
+
+    #[test]
+    fn a_value_shows_no_password_wherever_the_url_has_it() {
+        assert_eq!(
+            value("redis+sentinel://:p/w@a/m?sentinel_password=hunter2&replicas=1"),
+            "redis+sentinel://:[hidden]@a/m?sentinel_password=[hidden]"
+        );
     }
 
     #[test]

@@ -121,7 +121,8 @@ impl Engine {
     /// Runs `work` once for `key`; every later call with it gets the first one's result.
     ///
     /// `fingerprint` tells a retry from another job with the same key ([`Fingerprint::of`] its
-    /// input, or [`Fingerprint::OFF`]). The result is kept as JSON for `policy.lifetime`; an
+    /// input, or [`Fingerprint::OFF`]). The result is kept as JSON for `policy.lifetime`, if it is
+    /// no longer than `policy.max_response_body` (later calls get [`RunError::NotKept`] else); an
     /// error is not kept and releases the key. Concurrent calls are refused or wait, a vanished
     /// owner is held or succeeded, as `policy` says.
     ///
@@ -263,7 +264,12 @@ where
         }
     };
     let keep = owner.policy().lifetime;
-    match owner.complete(Done::Kept { status: 0, result }, keep).await {
+    let done = if result.len() > owner.policy().max_response_body {
+        Done::NotKept { status: 0 }
+    } else {
+        Done::Kept { status: 0, result }
+    };
+    match owner.complete(done, keep).await {
         Settled::Superseded(Some((decision, record))) => held(decision, &record),
         Settled::Superseded(None) => Err(RunError::Unknown),
         Settled::Uncommitted(error) => Err(RunError::Uncommitted(error)),

@@ -93,6 +93,12 @@ impl ProblemKind {
         )
     }
 
+    /// Whether it is all that the key will ever get for this request, however often it is sent,
+    /// and whoever does what in the meantime.
+    pub(crate) const fn is_final(self) -> bool {
+        !self.is_retryable() && !matches!(self, Self::OutcomeUnknown)
+    }
+
     fn outcome(self) -> Outcome {
         match self {
             Self::KeyReused => Outcome::Mismatch,

@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use onlyonce_core::{Clock as _, Decision, Policy, Record, State, StoredResponse, codec};
 
 use super::body::ResponseBody;
-use super::control::CONTROL;
+use super::control::{CONTROL, Control};
 use super::layer::Shared;
 use super::{Problem, ProblemKind, TraceId};
 use crate::{Outcome, Verdict, telemetry};
@@ -65,7 +65,13 @@ pub(super) fn encode(
             .map(copy)
             .collect(),
         body,
-        trailers: trailers.into_iter().flatten().map(copy).collect(),
+        // An allow list is one of header fields: gRPC's status must not fall with it.
+        trailers: trailers
+            .into_iter()
+            .flatten()
+            .filter(|(name, _)| !policy.drop_headers.contains(name))
+            .map(copy)
+            .collect(),
     };
     let encoded = codec::encode_response(&stored);
     telemetry::recorded_bytes(encoded.len());
@@ -219,6 +225,12 @@ impl About<'_> {
             kind = problem.kind.as_str(),
             "refused"
         );
+        if !problem.kind.is_final() {
+            // For another Onlyonce further out, which would keep a 409 as the key's answer.
+            let control = HeaderValue::from_static("no-store");
+            response.headers_mut().insert(CONTROL, control);
+            response.extensions_mut().insert(Control::NotExecuted);
+        }
         self.mark(&mut response, verdict);
         response.map(|body| ResponseBody::whole(body, None))
     }

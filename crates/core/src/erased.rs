@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::{
-    Attempt, Changes, Claim, Completion, Fenced, Lease, RecordId, Renewal, Store, StoreError,
+    Attempt, Changes, Claim, Completion, Counts, Fenced, Inspect, InspectFuture,
+    InvalidationListener, Invalidations, Lease, Listed, Page, Record, RecordId, Renewal, Resolution,
+    Resolved, Store, StoreError, Subscription,
 };
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -130,5 +132,121 @@ impl SharedStore {
     /// As [`Store::watch`].
     pub async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
         self.0.watch(id).await
+    }
+}
+
+/// A store in all its roles, its type forgotten: what wrappers that are chosen at run time are
+/// stacked on.
+///
+/// Unlike [`SharedStore`] it is itself a [`Store`], so that any wrapper can go around it.
+#[derive(Clone)]
+pub struct AnyStore {
+    store: SharedStore,
+    inspect: Arc<dyn Inspect>,
+    invalidations: Option<Arc<dyn Invalidations>>,
+}
+
+impl AnyStore {
+    /// Forgets the type of `store`. It announces no void copies.
+    #[must_use]
+    pub fn new<S: Store + Inspect>(store: Arc<S>) -> Self {
+        Self {
+            store: SharedStore::from_arc(Arc::clone(&store)),
+            inspect: store,
+            invalidations: None,
+        }
+    }
+
+    /// Forgets the type of a store that announces void copies of its records.
+    #[must_use]
+    pub fn announcing<S: Store + Inspect + Invalidations>(store: Arc<S>) -> Self {
+        Self {
+            store: SharedStore::from_arc(Arc::clone(&store)),
+            inspect: Arc::clone(&store) as Arc<dyn Inspect>,
+            invalidations: Some(store),
+        }
+    }
+
+    /// The operators' side.
+    #[must_use]
+    pub fn inspect(&self) -> Arc<dyn Inspect> {
+        Arc::clone(&self.inspect)
+    }
+
+    /// The side that the engine holds.
+    #[must_use]
+    pub fn shared(&self) -> SharedStore {
+        self.store.clone()
+    }
+}
+
+impl fmt::Debug for AnyStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AnyStore")
+            .field("announces", &self.invalidations.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Store for AnyStore {
+    async fn claim(&self, attempt: &Attempt) -> Result<Claim, StoreError> {
+        self.store.claim(attempt).await
+    }
+
+    async fn renew(&self, lease: &Lease, renewal: &Renewal) -> Result<Fenced, StoreError> {
+        self.store.renew(lease, renewal).await
+    }
+
+    async fn complete(
+        &self,
+        lease: &Lease,
+        completion: &Completion,
+        keep: Duration,
+    ) -> Result<Fenced, StoreError> {
+        self.store.complete(lease, completion, keep).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<Fenced, StoreError> {
+        self.store.release(lease).await
+    }
+
+    async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
+        self.store.watch(id).await
+    }
+}
+
+impl Inspect for AnyStore {
+    fn list<'a>(&'a self, page: &'a Page) -> InspectFuture<'a, Vec<Listed>> {
+        self.inspect.list(page)
+    }
+
+    fn show<'a>(&'a self, id: &'a RecordId) -> InspectFuture<'a, Option<Record>> {
+        self.inspect.show(id)
+    }
+
+    fn resolve<'a>(
+        &'a self,
+        id: &'a RecordId,
+        resolution: &'a Resolution,
+    ) -> InspectFuture<'a, Resolved> {
+        self.inspect.resolve(id, resolution)
+    }
+
+    fn forget<'a>(&'a self, id: &'a RecordId) -> InspectFuture<'a, Resolved> {
+        self.inspect.forget(id)
+    }
+
+    fn count(&self) -> InspectFuture<'_, Counts> {
+        self.inspect.count()
+    }
+}
+
+impl Invalidations for AnyStore {
+    /// With a store that announces nothing, the listener is never connected.
+    fn subscribe(&self, listener: Arc<dyn InvalidationListener>) -> Subscription {
+        match &self.invalidations {
+            Some(invalidations) => invalidations.subscribe(listener),
+            None => Subscription::new(()),
+        }
     }
 }

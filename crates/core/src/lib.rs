@@ -18,6 +18,7 @@ mod erased;
 mod error;
 mod fingerprint;
 mod inspect;
+mod invalidation;
 mod key;
 mod lease;
 mod policy;
@@ -32,12 +33,13 @@ mod watchers;
 pub use clock::{Clock, ManualClock, SystemClock, Timestamp};
 pub use decide::{Decision, OnUnknown, decide};
 pub use entry::{ClaimStep, CompleteStep, Entry, EntryState, ResolveStep};
-pub use erased::SharedStore;
+pub use erased::{AnyStore, SharedStore};
 pub use error::{BoxError, Operation, StoreError, StoreErrorKind};
 pub use fingerprint::{Algorithm, Fingerprint, FingerprintHasher};
 pub use inspect::{
     Counts, Filter, Inspect, InspectFuture, Listed, Page, Resolution, Resolved, StateKind,
 };
+pub use invalidation::{InvalidationHub, InvalidationListener, Invalidations, Subscription};
 pub use key::{Key, KeyError, KeyRule, Syntax};
 pub use lease::{Effects, Fence, Lease, Nonce};
 pub use policy::{

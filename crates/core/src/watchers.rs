@@ -61,6 +61,14 @@ impl Watchers {
         }
     }
 
+    /// Wakes all who watch anything: when changes may have been missed.
+    pub fn notify_all(&self) {
+        let slots = std::mem::take(&mut self.lock().slots);
+        for waker in slots.into_values().flatten().filter_map(|slot| slot.waker) {
+            waker.wake();
+        }
+    }
+
     /// How many watches are open, over all records.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,6 +1,7 @@
 //! Programs, ports and patience.
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -15,9 +16,27 @@ pub(crate) struct Program {
     watchdog: Child,
 }
 
+/// Whose rights a program has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Account {
+    pub(crate) user: u32,
+    pub(crate) group: u32,
+}
+
 impl Program {
     /// Starts `program`; what it says goes to `log`.
     pub(crate) fn start(program: &Path, arguments: &[String], folder: &Path, log: &Path) -> Self {
+        Self::start_as(None, program, arguments, folder, log)
+    }
+
+    /// The same with somebody else's rights.
+    pub(crate) fn start_as(
+        account: Option<&Account>,
+        program: &Path,
+        arguments: &[String],
+        folder: &Path,
+        log: &Path,
+    ) -> Self {
         let open = || {
             let file = std::fs::OpenOptions::new()
                 .append(true)
@@ -25,13 +44,17 @@ impl Program {
                 .open(log);
             file.unwrap_or_else(|error| panic!("{} can't be written: {error}", log.display()))
         };
-        let child = Command::new(program)
+        let mut command = Command::new(program);
+        command
             .args(arguments)
             .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(open())
-            .stderr(open())
-            .spawn();
+            .stderr(open());
+        if let Some(account) = account {
+            command.uid(account.user).gid(account.group);
+        }
+        let child = command.spawn();
         let child =
             child.unwrap_or_else(|error| panic!("{} can't start: {error}", program.display()));
         let watch = format!("read -r _; kill -9 {}", child.id());
@@ -58,7 +81,11 @@ impl Program {
 
     /// Stops it in its tracks, or lets it go on: a frozen machine, whose connections stay open.
     pub(crate) fn freeze(&self, frozen: bool) {
-        let signal = if frozen { "STOP" } else { "CONT" };
+        self.signal(if frozen { "STOP" } else { "CONT" });
+    }
+
+    /// Sends a signal, by its name without `SIG`.
+    pub(crate) fn signal(&self, signal: &str) {
         let line = format!("kill -{signal} {}", self.child.id());
         let status = Command::new("sh").args(["-c", &line]).status();
         let sent = status.is_ok_and(|status| status.success());

@@ -1,0 +1,182 @@
+//! One statement at a time, on whatever connection is free.
+
+use std::time::Duration;
+
+use deadpool_postgres::{Object, Pool};
+use onlyonce_core::{Operation, StoreError, StoreErrorKind};
+use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+
+use crate::error::{is_lost, of_pool, of_query};
+use crate::store::misconfigured;
+
+/// A parameter and its type: nothing is prepared, so nobody else says.
+pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
+
+/// The pool, and how long anything may take.
+pub(crate) struct Caller {
+    pub(crate) pool: Pool,
+    pub(crate) limit: Duration,
+}
+
+/// The schema's name, which is safe to stand in a statement as it is.
+#[derive(Clone, Debug)]
+pub(crate) struct Schema(String);
+
+/// The calls of our functions.
+#[derive(Debug)]
+pub(crate) struct Statements {
+    pub(crate) claim: String,
+    pub(crate) renew: String,
+    pub(crate) complete: String,
+    pub(crate) release: String,
+    pub(crate) watch: String,
+    pub(crate) list: String,
+    pub(crate) show: String,
+    pub(crate) resolve: String,
+    pub(crate) forget: String,
+    pub(crate) count: String,
+    pub(crate) sweep: String,
+}
+
+impl Schema {
+    pub(crate) fn new(name: &str) -> Result<Self, StoreError> {
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_';
+        let begins = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_');
+        if !begins || name.len() > 40 || !name.chars().all(fits) || name.starts_with("pg_") {
+            return Err(misconfigured(format!(
+                "`schema` is `{}`; it must be lower-case letters, digits and `_`, not begin with a \
+                 digit or `pg_`, and have at most 40 characters",
+                name.escape_debug()
+            )));
+        }
+        Ok(Self(name.to_owned()))
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Its name in double quotes, as it may be a word of SQL.
+    pub(crate) fn quoted(&self) -> String {
+        format!("\"{}\"", self.0)
+    }
+
+    /// The channel of its notifications.
+    pub(crate) fn channel(&self) -> String {
+        format!("onlyonce_{}", self.0)
+    }
+
+    pub(crate) fn statements(&self) -> Statements {
+        let s = self.quoted();
+        // Without the result, which may be large.
+        let head = "id, state, status, attempt, fence, fingerprint, label, \
+                    greatest(lease_until - n.now, 0) AS lease_left, \
+                    greatest(n.now - created, 0) AS age, expires - n.now AS expires_in";
+        let now = format!("(SELECT {s}.millis($1) AS now OFFSET 0) n");
+        // A lease that has run out counts as unknown.
+        let kind = "CASE WHEN state = 0 AND lease_until <= n.now THEN 1 ELSE state END";
+        Statements {
+            claim: format!("SELECT * FROM {s}.claim($1, $2, $3, $4, $5, $6, $7, $8)"),
+            renew: format!("SELECT {s}.renew($1, $2, $3, $4, $5)"),
+            complete: format!("SELECT {s}.complete($1, $2, $3, $4, $5, $6, $7, $8)"),
+            release: format!("SELECT {s}.release($1, $2, $3)"),
+            watch: format!("SELECT {s}.watch($1)"),
+            list: format!(
+                "SELECT {head} FROM {s}.record, {now} \
+                 WHERE expires > n.now AND ($2::bytea IS NULL OR id > $2) \
+                 AND ($3::smallint IS NULL OR {kind} = $3) ORDER BY id LIMIT $4"
+            ),
+            show: format!(
+                "SELECT {head}, result FROM {s}.record, {now} WHERE id = $2 AND expires > n.now"
+            ),
+            resolve: format!("SELECT {s}.resolve($1, $2, $3, $4, $5)"),
+            forget: format!("SELECT {s}.forget($1, $2)"),
+            count: format!(
+                "SELECT {kind} AS kind, count(*), \
+                 coalesce(sum(pg_column_size(record.*)), 0)::bigint \
+                 FROM {s}.record, {now} WHERE expires > n.now GROUP BY 1"
+            ),
+            sweep: format!("SELECT {s}.sweep($1, $2)"),
+        }
+    }
+}
+
+impl Caller {
+    /// Runs a statement. When its connection turns out to be dead, and `repeatable` says that
+    /// doing it twice is doing it once, another connection is tried.
+    ///
+    /// # Cancellation safety
+    /// A connection whose answer nobody has read is closed, not given back.
+    pub(crate) async fn query(
+        &self,
+        operation: Operation,
+        repeatable: bool,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let work = async {
+            let mut again = repeatable;
+            loop {
+                let connection = self.connection(operation).await?;
+                match connection.client().query_typed(statement, parameters).await {
+                    Ok(rows) => {
+                        connection.give_back();
+                        return Ok(rows);
+                    }
+                    Err(error) if again && is_lost(&error) => again = false,
+                    Err(error) => {
+                        if !is_lost(&error) {
+                            connection.give_back();
+                        }
+                        return Err(of_query(operation, error));
+                    }
+                }
+            }
+        };
+        self.in_time(operation, work).await
+    }
+
+    /// A connection, to be given back.
+    pub(crate) async fn connection(&self, operation: Operation) -> Result<Borrowed, StoreError> {
+        let object = self.pool.get().await;
+        let object = object.map_err(|error| of_pool(operation, error))?;
+        Ok(Borrowed(Some(object)))
+    }
+
+    pub(crate) async fn in_time<T>(
+        &self,
+        operation: Operation,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        tokio::time::timeout(self.limit, work)
+            .await
+            .unwrap_or_else(|elapsed| {
+                let message = format!("PostgreSQL did not answer within {:?}", self.limit);
+                Err(StoreError::new(operation, StoreErrorKind::Timeout, message)
+                    .with_source(elapsed))
+            })
+    }
+}
+
+/// A connection of the pool; dropped, it is closed: nobody knows what is still under way on it.
+pub(crate) struct Borrowed(Option<Object>);
+
+impl Borrowed {
+    pub(crate) fn client(&self) -> &tokio_postgres::Client {
+        self.0.as_ref().expect("it is taken only at the end")
+    }
+
+    /// All that was asked has been answered.
+    pub(crate) fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Borrowed {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            drop(Object::take(object));
+        }
+    }
+}

@@ -1,0 +1,378 @@
+//! The store.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use onlyonce_core::{
+    Algorithm, Attempt, Changes, Claim, Completion, Done, Effects, Fence, Fenced, Fingerprint,
+    Lease, OnUnknown, Operation, Record, RecordId, Renewal, State, Store, StoreError,
+    StoreErrorKind, Timestamp, Watchers,
+};
+use tokio_postgres::Row;
+use tokio_postgres::types::Type;
+
+use crate::builder::Builder;
+use crate::error::strange;
+use crate::examine::Warning;
+use crate::listener::Listener;
+use crate::migrate::{self, Migrated};
+use crate::query::{Caller, Parameter, Statements};
+
+/// Records on PostgreSQL. Cloning is cheap and gives the same store.
+///
+/// See the [crate's documentation](crate) for URLs, settings and guarantees.
+#[derive(Clone)]
+pub struct PostgresStore(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) caller: Caller,
+    pub(crate) statements: Statements,
+    pub(crate) watchers: Watchers,
+    pub(crate) listener: Option<Listener>,
+    pub(crate) warnings: Vec<Warning>,
+    #[cfg(test)]
+    pub(crate) clock: Option<Arc<onlyonce_core::ManualClock>>,
+}
+
+impl PostgresStore {
+    /// Connects to the server of a URL, with the defaults of [`builder`](Self::builder).
+    ///
+    /// # Errors
+    /// As [`Builder::connect`].
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        Self::builder(url).connect().await
+    }
+
+    /// Makes a store with settings of one's own, which win over those in the URL.
+    pub fn builder(url: &str) -> Builder {
+        Builder::new(url)
+    }
+
+    /// Brings the schema of a URL up to date, and says what it did. Of several who do it at once,
+    /// one does it. Stores that are at work go on meanwhile.
+    ///
+    /// # Errors
+    /// As [`Builder::connect`]; also when the schema is newer than this version knows.
+    pub async fn migrate(url: &str) -> Result<Migrated, StoreError> {
+        migrate::by_url(url).await
+    }
+
+    /// Reads a URL without connecting anywhere: for a look at settings.
+    ///
+    /// # Errors
+    /// [`Misconfigured`](onlyonce_core::StoreErrorKind::Misconfigured), with the remedy.
+    pub fn check_url(url: &str) -> Result<(), StoreError> {
+        Builder::new(url).check().map(drop)
+    }
+
+    /// The URL as it may be shown: `[hidden]` stands for users, passwords and all options but our
+    /// own.
+    #[must_use]
+    pub fn shown_url(url: &str) -> String {
+        crate::url::shown(url)
+    }
+
+    /// What connecting found that may lose records.
+    #[must_use]
+    pub fn warnings(&self) -> &[Warning] {
+        &self.0.warnings
+    }
+
+    /// How many watches are open, over all records.
+    #[must_use]
+    pub fn open_watches(&self) -> usize {
+        self.0.watchers.len()
+    }
+}
+
+impl Store for PostgresStore {
+    async fn claim(&self, attempt: &Attempt) -> Result<Claim, StoreError> {
+        const OPERATION: Operation = Operation::Claim;
+        let fingerprint = attempt.fingerprint.as_ref().map(fingerprint_bytes);
+        let (lease, keep) = (millis(attempt.lease), millis(attempt.keep));
+        let retry = attempt.on_unknown == OnUnknown::Retry;
+        let label = attempt.label.as_bytes();
+        let rows = self
+            .0
+            .call(
+                OPERATION,
+                true,
+                &self.0.statements.claim,
+                &[
+                    (&&attempt.id.as_bytes()[..], Type::BYTEA),
+                    (&&attempt.nonce.as_bytes()[..], Type::BYTEA),
+                    (&fingerprint, Type::BYTEA),
+                    (&lease, Type::INT8),
+                    (&keep, Type::INT8),
+                    (&retry, Type::BOOL),
+                    (&label, Type::BYTEA),
+                ],
+            )
+            .await?;
+        let row = only(OPERATION, &rows)?;
+        let won: bool = row.try_get("won").map_err(|e| strange(OPERATION, e))?;
+        if !won {
+            return Ok(Claim::Held(record(OPERATION, row, true)?));
+        }
+        Ok(Claim::Won(Lease {
+            id: attempt.id,
+            fence: fence(OPERATION, row)?,
+            attempt: number(OPERATION, row)?,
+            effects: Effects::Apart,
+        }))
+    }
+
+    async fn renew(&self, lease: &Lease, renewal: &Renewal) -> Result<Fenced, StoreError> {
+        let fingerprint = renewal.fingerprint.as_ref().map(fingerprint_bytes);
+        let (fence, extend) = (fence_number(lease.fence), millis(renewal.extend));
+        let rows = self
+            .0
+            .call(
+                Operation::Renew,
+                true,
+                &self.0.statements.renew,
+                &[
+                    (&&lease.id.as_bytes()[..], Type::BYTEA),
+                    (&fence, Type::INT8),
+                    (&extend, Type::INT8),
+                    (&fingerprint, Type::BYTEA),
+                ],
+            )
+            .await?;
+        fenced(Operation::Renew, &rows)
+    }
+
+    async fn complete(
+        &self,
+        lease: &Lease,
+        completion: &Completion,
+        keep: Duration,
+    ) -> Result<Fenced, StoreError> {
+        let (state, status, result) = match &completion.done {
+            Done::Unknown => (1_i16, None, None),
+            Done::Kept { status, result } => (2, Some(i32::from(*status)), Some(&result[..])),
+            Done::NotKept { status } => (3, Some(i32::from(*status)), None),
+        };
+        let fingerprint = completion.fingerprint.as_ref().map(fingerprint_bytes);
+        let (fence, keep) = (fence_number(lease.fence), millis(keep));
+        let rows = self
+            .0
+            .call(
+                Operation::Complete,
+                true,
+                &self.0.statements.complete,
+                &[
+                    (&&lease.id.as_bytes()[..], Type::BYTEA),
+                    (&fence, Type::INT8),
+                    (&state, Type::INT2),
+                    (&status, Type::INT4),
+                    (&fingerprint, Type::BYTEA),
+                    (&result, Type::BYTEA),
+                    (&keep, Type::INT8),
+                ],
+            )
+            .await?;
+        self.0.watchers.notify(&lease.id);
+        fenced(Operation::Complete, &rows)
+    }
+
+    /// Not sent again by itself when a connection breaks: the second answer would not tell whose
+    /// doing it was.
+    async fn release(&self, lease: &Lease) -> Result<Fenced, StoreError> {
+        let fence = fence_number(lease.fence);
+        let rows = self
+            .0
+            .call(
+                Operation::Release,
+                false,
+                &self.0.statements.release,
+                &[
+                    (&&lease.id.as_bytes()[..], Type::BYTEA),
+                    (&fence, Type::INT8),
+                ],
+            )
+            .await?;
+        self.0.watchers.notify(&lease.id);
+        fenced(Operation::Release, &rows)
+    }
+
+    /// Tells the server whom to notify, on a connection of all watches. When that breaks, every
+    /// watch resolves: whoever waits looks at the record again.
+    async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
+        let Some(listener) = &self.0.listener else {
+            return Ok(self.0.watchers.watch(id));
+        };
+        let changes = listener.watch(id).await?;
+        let parameter: Parameter<'_> = (&&id.as_bytes()[..], Type::BYTEA);
+        self.0
+            .caller
+            .query(
+                Operation::Watch,
+                true,
+                &self.0.statements.watch,
+                &[parameter],
+            )
+            .await?;
+        Ok(changes)
+    }
+}
+
+impl Inner {
+    /// Calls one of our functions, whose last parameter is the clock that only tests set.
+    pub(crate) async fn call(
+        &self,
+        operation: Operation,
+        repeatable: bool,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let now = self.injected_time();
+        let mut all: Vec<Parameter<'_>> = Vec::with_capacity(parameters.len() + 1);
+        all.extend_from_slice(parameters);
+        all.push((&now, Type::INT8));
+        self.caller
+            .query(operation, repeatable, statement, &all)
+            .await
+    }
+
+    #[cfg(not(test))]
+    #[expect(clippy::unused_self, reason = "its twin for tests uses it")]
+    pub(crate) fn injected_time(&self) -> Option<i64> {
+        None
+    }
+
+    #[cfg(test)]
+    pub(crate) fn injected_time(&self) -> Option<i64> {
+        use onlyonce_core::Clock as _;
+        let clock = self.clock.as_ref()?;
+        i64::try_from(clock.now().as_millis()).ok()
+    }
+}
+
+/// The longest span that the server is given, in milliseconds: some 35,000 years.
+const LONGEST: u64 = 1 << 50;
+
+/// A span in whole milliseconds, rounded up: a promise of "at least so long" is kept.
+fn millis(span: Duration) -> i64 {
+    let millis = Timestamp::from_millis(0).plus(span).as_millis();
+    i64::try_from(millis.min(LONGEST)).unwrap_or(i64::MAX)
+}
+
+/// A fence that no sequence has given fits no record.
+fn fence_number(fence: Fence) -> i64 {
+    i64::try_from(fence.get()).unwrap_or(-1)
+}
+
+fn fingerprint_bytes(fingerprint: &Fingerprint) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(33);
+    bytes.push(fingerprint.algorithm() as u8);
+    bytes.extend(fingerprint.digest());
+    bytes
+}
+
+/// What a row of `claim` or of the listing says.
+pub(crate) fn record(
+    operation: Operation,
+    row: &Row,
+    with_result: bool,
+) -> Result<Record, StoreError> {
+    let strange = |error| strange(operation, error);
+    let span = |name: &str| -> Result<Duration, StoreError> {
+        let millis: i64 = row.try_get(name).map_err(strange)?;
+        Ok(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
+    };
+    let status = || -> Result<u16, StoreError> {
+        let status: i32 = row.try_get("status").map_err(strange)?;
+        u16::try_from(status).map_err(|_| corrupt(operation))
+    };
+    let state: i16 = row.try_get("state").map_err(strange)?;
+    let state = match state {
+        0 => State::InProgress {
+            lease_left: span("lease_left")?,
+        },
+        1 => State::Unknown,
+        2 => State::Completed {
+            status: status()?,
+            kept: Some(if with_result {
+                let result: Vec<u8> = row.try_get("result").map_err(strange)?;
+                Bytes::from(result)
+            } else {
+                Bytes::new()
+            }),
+        },
+        3 => State::Completed {
+            status: status()?,
+            kept: None,
+        },
+        _ => return Err(corrupt(operation)),
+    };
+    let fingerprint: Option<&[u8]> = row.try_get("fingerprint").map_err(strange)?;
+    let fingerprint = match fingerprint {
+        None => None,
+        Some([algorithm, digest @ ..]) => {
+            let algorithm = Algorithm::from_u8(*algorithm).ok_or_else(|| corrupt(operation))?;
+            let digest = digest.try_into().map_err(|_| corrupt(operation))?;
+            Some(Fingerprint::from_parts(algorithm, digest))
+        }
+        Some([]) => return Err(corrupt(operation)),
+    };
+    let label: &[u8] = row.try_get("label").map_err(strange)?;
+    let label = std::str::from_utf8(label).map_err(|_| corrupt(operation))?;
+    Ok(Record {
+        fingerprint,
+        attempt: number(operation, row)?,
+        fence: fence(operation, row)?,
+        state,
+        age: span("age")?,
+        expires_in: span("expires_in")?,
+        label: label.into(),
+    })
+}
+
+fn fence(operation: Operation, row: &Row) -> Result<Fence, StoreError> {
+    let fence: i64 = row.try_get("fence").map_err(|e| strange(operation, e))?;
+    let fence = u64::try_from(fence).map_err(|_| corrupt(operation))?;
+    Ok(Fence::new(fence))
+}
+
+fn number(operation: Operation, row: &Row) -> Result<u32, StoreError> {
+    let attempt: i64 = row.try_get("attempt").map_err(|e| strange(operation, e))?;
+    u32::try_from(attempt).map_err(|_| corrupt(operation))
+}
+
+pub(crate) fn only(operation: Operation, rows: &[Row]) -> Result<&Row, StoreError> {
+    match rows {
+        [row] => Ok(row),
+        _ => Err(corrupt(operation)),
+    }
+}
+
+fn fenced(operation: Operation, rows: &[Row]) -> Result<Fenced, StoreError> {
+    let applied = only(operation, rows)?.try_get(0);
+    Ok(if applied.map_err(|e| strange(operation, e))? {
+        Fenced::Applied
+    } else {
+        Fenced::Superseded
+    })
+}
+
+pub(crate) fn corrupt(operation: Operation) -> StoreError {
+    StoreError::new(
+        operation,
+        StoreErrorKind::Corrupt,
+        "the database holds something in a record's place that this version of Onlyonce can't read",
+    )
+}
+
+/// An error of connecting.
+pub(crate) fn misconfigured(message: impl Into<Box<str>>) -> StoreError {
+    StoreError::new(Operation::Open, StoreErrorKind::Misconfigured, message)
+}
+
+impl fmt::Debug for PostgresStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostgresStore").finish_non_exhaustive()
+    }
+}

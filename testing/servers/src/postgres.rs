@@ -1,0 +1,247 @@
+//! PostgreSQL: one server.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+use crate::process::{Account, Port, Program, patiently};
+
+/// Who owns the server's databases.
+pub const USER: &str = "onlyonce";
+/// The password of [`USER`].
+pub const PASSWORD: &str = "correct-horse";
+
+/// A PostgreSQL server.
+#[derive(Debug)]
+pub struct Postgres {
+    program: Option<Program>,
+    binaries: PathBuf,
+    arguments: Vec<String>,
+    account: Option<Account>,
+    port: Port,
+    folder: TempDir,
+}
+
+/// Starts a server with the defaults of a fresh installation: what it answered is on the disk.
+#[must_use]
+pub fn start_postgres() -> Postgres {
+    start_postgres_with(&[])
+}
+
+/// Starts a server with these settings (`name=value`).
+///
+/// # Panics
+/// When PostgreSQL is not here, or does not come up.
+#[must_use]
+pub fn start_postgres_with(settings: &[&str]) -> Postgres {
+    let binaries = binaries();
+    let folder = tempfile::Builder::new()
+        .prefix("onlyonce-")
+        .tempdir()
+        .expect("there is a temporary folder");
+    // PostgreSQL does not run as root.
+    let account = Account::other_than_root("postgres");
+    if let Some(account) = &account {
+        chown(folder.path(), Some(account.user), Some(account.group))
+            .expect("root may give a folder away");
+    }
+    let data = folder.path().join("data");
+    let password = folder.path().join("password");
+    std::fs::write(&password, PASSWORD).expect("the temporary folder can be written");
+    let mut initdb = Command::new(binaries.join("initdb"));
+    initdb
+        .args(["--no-sync", "--no-instructions", "--auth=scram-sha-256"])
+        .args(["--encoding=UTF8", "--locale=C", "--username", USER])
+        .arg("--pwfile")
+        .arg(&password)
+        .arg("--pgdata")
+        .arg(&data)
+        .current_dir(folder.path())
+        .stdin(Stdio::null());
+    if let Some(account) = &account {
+        initdb.uid(account.user).gid(account.group);
+    }
+    let made = initdb.output().expect("initdb can be run");
+    assert!(made.status.success(), "initdb: {made:?}");
+
+    let port = Port::take();
+    let mut arguments = vec!["-D".to_owned(), data.display().to_string()];
+    let number = format!("port={}", port.number());
+    let sockets = format!("unix_socket_directories={}", folder.path().display());
+    let fixed = ["listen_addresses=127.0.0.1", &number, &sockets];
+    for setting in fixed.iter().chain(settings) {
+        arguments.extend(["-c".to_owned(), (*setting).to_owned()]);
+    }
+    let mut server = Postgres {
+        program: None,
+        binaries,
+        arguments,
+        account,
+        port,
+        folder,
+    };
+    server.start();
+    server
+}
+
+impl Postgres {
+    /// The port it listens on.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port.number()
+    }
+
+    /// `127.0.0.1:PORT`
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port())
+    }
+
+    /// The URL of its database `postgres`.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.url_by(&self.address())
+    }
+
+    /// The same by another address, such as a proxy's.
+    #[must_use]
+    pub fn url_by(&self, address: &str) -> String {
+        format!("postgres://{USER}:{PASSWORD}@{address}/postgres")
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// Stops it in its tracks: its connections stay open. Those that are served go on: each has a
+    /// process of its own.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn freeze(&self) {
+        self.program.as_ref().expect("the server runs").freeze(true);
+    }
+
+    /// Lets it go on.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn thaw(&self) {
+        let program = self.program.as_ref().expect("the server runs");
+        program.freeze(false);
+    }
+
+    /// Ends it as a crash would: nothing is flushed, transactions break off.
+    ///
+    /// # Panics
+    /// When it won't end.
+    pub fn kill(&mut self) {
+        if let Some(mut program) = self.program.take() {
+            // Killed outright, its processes for each connection would outlive it for a moment,
+            // and nobody could start it anew.
+            program.signal("QUIT");
+            patiently("PostgreSQL ends", || program.has_ended());
+        }
+    }
+
+    /// Starts it, on the data it had, and waits until it answers.
+    ///
+    /// # Panics
+    /// When it does not come up; the message has the end of its log.
+    pub fn start(&mut self) {
+        let log = self.folder.path().join("log");
+        let binary = self.binaries.join("postgres");
+        let account = self.account.as_ref();
+        let folder = self.folder.path();
+        let mut program = Program::start_as(account, &binary, &self.arguments, folder, &log);
+        let mut ended = false;
+        patiently(
+            &format!("PostgreSQL on port {} answers", self.port()),
+            || {
+                ended = program.has_ended();
+                ended || self.answers().unwrap_or(false)
+            },
+        );
+        if ended {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let lines: Vec<_> = said.lines().rev().take(8).collect();
+            panic!("PostgreSQL ended at once: {lines:#?}");
+        }
+        self.program = Some(program);
+    }
+
+    /// Whether it asks who we are, as it does once it has recovered.
+    fn answers(&self) -> io::Result<bool> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port()))?;
+        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+        let said = format!("user\0{USER}\0database\0postgres\0\0");
+        let length = u32::try_from(said.len() + 8).map_err(io::Error::other)?;
+        stream.write_all(&length.to_be_bytes())?;
+        // The protocol's version, 3.0.
+        stream.write_all(&196_608_u32.to_be_bytes())?;
+        stream.write_all(said.as_bytes())?;
+        let mut first = [0];
+        stream.read_exact(&mut first)?;
+        Ok(first == *b"R")
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The folder of the newest version that is here.
+fn binaries() -> PathBuf {
+    let debian = std::fs::read_dir("/usr/lib/postgresql")
+        .into_iter()
+        .flatten();
+    let mut found: Vec<(u32, PathBuf)> = debian
+        .flatten()
+        .filter_map(|entry| {
+            let version = entry.file_name().to_str()?.parse().ok()?;
+            Some((version, entry.path().join("bin")))
+        })
+        .filter(|(_, folder)| folder.join("initdb").is_file())
+        .collect();
+    found.sort();
+    if let Some((_, folder)) = found.pop() {
+        return folder;
+    }
+    let initdb = crate::process::find("initdb", "postgresql");
+    initdb
+        .parent()
+        .expect("a file is in a folder")
+        .to_path_buf()
+}
+
+impl Account {
+    /// Who servers run as that refuse to run as root: `None` for whoever is somebody else.
+    fn other_than_root(name: &str) -> Option<Self> {
+        let own = std::fs::metadata("/proc/self").ok()?.uid();
+        if own != 0 {
+            return None;
+        }
+        let accounts = std::fs::read_to_string("/etc/passwd").expect("the machine has accounts");
+        let number = |wanted: &str| {
+            accounts.lines().find_map(|line| {
+                let mut fields = line.split(':');
+                let is = fields.next()? == wanted;
+                let user = fields.nth(1)?.parse().ok()?;
+                let group = fields.next()?.parse().ok()?;
+                is.then_some(Self { user, group })
+            })
+        };
+        let account = number(name).or_else(|| number("nobody"));
+        Some(account.expect("there is somebody besides root"))
+    }
+}

@@ -1,9 +1,12 @@
 //! The operators' side.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use onlyonce_core::{
-    Counts, EntryState, Inspect, InspectFuture, Listed, Operation, Page, Record, RecordId,
-    Resolution, Resolved, State as RecordState, StateKind, StoreError,
+    Counts, EntryState, Inspect, InspectFuture, InvalidationListener, Invalidations, Listed,
+    Operation, Page, Record, RecordId, Resolution, Resolved, State as RecordState, StateKind,
+    StoreError, Subscription,
 };
 
 use crate::DiskStore;
@@ -82,6 +85,13 @@ impl Inspect for DiskStore {
             self.settle(WHAT, settled).await?;
             Ok(counts)
         })
+    }
+}
+
+/// Announced after the change is in the log and before it is acknowledged.
+impl Invalidations for DiskStore {
+    fn subscribe(&self, listener: Arc<dyn InvalidationListener>) -> Subscription {
+        self.shared.invalidations.subscribe(listener)
     }
 }
 

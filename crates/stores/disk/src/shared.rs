@@ -3,7 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use onlyonce_core::Watchers;
+use onlyonce_core::{InvalidationHub, Watchers};
 
 use crate::disk::Disk;
 use crate::readers::Readers;
@@ -15,6 +15,7 @@ pub(crate) struct Shared {
     work: Condvar,
     upkeep: Condvar,
     pub(crate) watchers: Watchers,
+    pub(crate) invalidations: InvalidationHub,
     pub(crate) readers: Readers,
     pub(crate) disk: Arc<dyn Disk>,
     /// The folder's name, for messages.
@@ -29,6 +30,7 @@ impl Shared {
             work: Condvar::new(),
             upkeep: Condvar::new(),
             watchers: Watchers::new(),
+            invalidations: InvalidationHub::in_process(),
             readers,
             disk,
             folder,

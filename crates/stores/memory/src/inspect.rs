@@ -1,12 +1,13 @@
 //! The operators' side.
 
 use std::future::poll_fn;
+use std::sync::Arc;
 use std::task::Poll;
 
 use bytes::Bytes;
 use onlyonce_core::{
-    Counts, Inspect, InspectFuture, Listed, Page, Record, RecordId, Resolution, ResolveStep,
-    Resolved, State, StateKind,
+    Counts, Inspect, InspectFuture, InvalidationListener, Invalidations, Listed, Page, Record,
+    RecordId, Resolution, ResolveStep, Resolved, State, StateKind, Subscription,
 };
 
 use crate::MemoryStore;
@@ -128,8 +129,15 @@ impl MemoryStore {
 
     fn tell(&self, id: &RecordId, resolved: Resolved) {
         if resolved == Resolved::Applied {
+            self.0.invalidations.void(id);
             self.0.watchers.notify(id);
         }
+    }
+}
+
+impl Invalidations for MemoryStore {
+    fn subscribe(&self, listener: Arc<dyn InvalidationListener>) -> Subscription {
+        self.0.invalidations.subscribe(listener)
     }
 }
 

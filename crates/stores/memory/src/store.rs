@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use onlyonce_core::{
     Attempt, Changes, Claim, ClaimStep, Clock, CompleteStep, Completion, Entry, Fence, Fenced,
-    Lease, Operation, RecordId, Renewal, Store, StoreError, StoreErrorKind, Timestamp, Watchers,
+    InvalidationHub, Lease, Operation, RecordId, Renewal, Store, StoreError, StoreErrorKind,
+    Timestamp, Watchers,
 };
 
 use crate::Builder;
@@ -26,6 +27,7 @@ pub(crate) struct Inner {
     pub(crate) shards: Box<[Shard]>,
     pub(crate) budget: Budget,
     pub(crate) watchers: Watchers,
+    pub(crate) invalidations: InvalidationHub,
     next_fence: AtomicU64,
     /// Which shard is tidied up next, besides the one that is worked on.
     next_tidied: AtomicUsize,
@@ -56,6 +58,7 @@ impl MemoryStore {
             shards: (0..builder.shards).map(|_| Shard::new()).collect(),
             budget: Budget::new(builder.max_records, builder.max_bytes),
             watchers: Watchers::new(),
+            invalidations: InvalidationHub::in_process(),
             next_fence: AtomicU64::new(first_fence),
             next_tidied: AtomicUsize::new(0),
         }))

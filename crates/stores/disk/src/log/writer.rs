@@ -138,6 +138,7 @@ impl Writer {
             if let Job::Frame(job) = job
                 && job.notify
             {
+                self.shared.invalidations.void(&job.id);
                 self.shared.watchers.notify(&job.id);
             }
         }

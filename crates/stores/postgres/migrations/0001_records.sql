@@ -90,6 +90,11 @@ BEGIN
         v_expires := v_until + p_keep;
 
         IF r.id IS NULL THEN
+            -- From the fence to its row nobody else may come in between: a claim that got its fence
+            -- before, and its row after, a whole life of the record would turn the fence back.
+            PERFORM pg_advisory_xact_lock(
+                ('x' || encode(substr(p_id, 1, 8), 'hex'))::bit(64)::bigint
+            );
             INSERT INTO {schema}.record AS t
                 (id, state, attempt, fence, created, lease_until, keep, expires, sweep, nonce,
                  fingerprint, label)

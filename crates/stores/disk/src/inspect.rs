@@ -97,7 +97,7 @@ impl Invalidations for DiskStore {
 
 /// A record found in the index: whole, or still to be read.
 enum Found {
-    Open(Listed, Option<std::sync::Arc<crate::event::Event>>),
+    Open(Listed, Option<Arc<crate::event::Event>>),
     Completed(Load),
 }
 

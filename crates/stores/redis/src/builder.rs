@@ -7,6 +7,7 @@ use std::time::Duration;
 use onlyonce_core::{StoreError, Watchers};
 
 use crate::RedisStore;
+use crate::announce::Announcements;
 use crate::call::Caller;
 use crate::dial::Dialler;
 use crate::examine::{Examined, Version, examine};
@@ -193,6 +194,7 @@ impl Builder {
             },
             scripts: Scripts::new(),
             watchers,
+            announcements: Announcements::default(),
             sharded,
             warnings,
             #[cfg(test)]

@@ -73,7 +73,14 @@ impl Inspect for RedisStore {
                 }),
             };
             let channel = self.0.caller.places.key(id);
-            let arguments: [&[u8]; 3] = [&tail, self.0.publish(), channel.as_bytes()];
+            let (everywhere, name) = self.0.announcement(id);
+            let arguments: [&[u8]; 5] = [
+                &tail,
+                self.0.publish(),
+                channel.as_bytes(),
+                everywhere.as_bytes(),
+                name.as_bytes(),
+            ];
             let script = &self.0.scripts.resolve;
             resolved(&self.0.run(OPERATION, id, script, &arguments).await?)
         })
@@ -82,7 +89,13 @@ impl Inspect for RedisStore {
     fn forget<'a>(&'a self, id: &'a RecordId) -> InspectFuture<'a, Resolved> {
         Box::pin(async move {
             let channel = self.0.caller.places.key(id);
-            let arguments: [&[u8]; 2] = [self.0.publish(), channel.as_bytes()];
+            let (everywhere, name) = self.0.announcement(id);
+            let arguments: [&[u8]; 4] = [
+                self.0.publish(),
+                channel.as_bytes(),
+                everywhere.as_bytes(),
+                name.as_bytes(),
+            ];
             let script = &self.0.scripts.forget;
             resolved(&self.0.run(OPERATION, id, script, &arguments).await?)
         })

@@ -48,6 +48,7 @@
 //! acknowledged claim can be lost in a failover, and its request then executes again. `replicas`
 //! and `appendfsync always` close these gaps; connecting [warns](Warning) of them.
 
+mod announce;
 mod builder;
 mod call;
 mod dial;

@@ -11,7 +11,7 @@ use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
 use tokio::time::{Instant, timeout};
 
-use crate::dial::Dialler;
+use crate::dial::{Dialler, OnPush};
 use crate::subscriber::{Subscriber, Subscribing};
 use crate::url::Address;
 
@@ -73,6 +73,11 @@ impl Node {
 
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// A connection of its own, on which the server may speak by itself.
+    pub(crate) async fn listen(&self, on_push: OnPush) -> RedisResult<MultiplexedConnection> {
+        self.dialler.dial(&self.address, Some(on_push)).await
     }
 
     /// Who listens to this server.

@@ -41,6 +41,11 @@ impl Places {
         }
     }
 
+    /// The channel on which it is told that copies of a record are void.
+    pub(crate) fn announcements(&self) -> String {
+        format!("{}void", self.prefix)
+    }
+
     /// What the keys of all records match, as `SCAN` understands it.
     pub(crate) fn pattern(&self) -> String {
         format!("{}{{???}}{}", self.prefix, "?".repeat(64 - TAG))

@@ -56,6 +56,13 @@ impl Routes {
         }
     }
 
+    /// Looks by and by whether other servers are the masters.
+    pub(crate) fn look_again(&self) {
+        if let Self::Cluster(routes) = self {
+            routes.look_again();
+        }
+    }
+
     /// This server did not do what it is there for: look again who is.
     pub(crate) fn doubt(&self, node: &Arc<Node>) {
         match self {

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onlyonce_core::{
-    Attempt, Changes, Claim, Completion, Done, Effects, EntryState, Fence, Fenced, Lease, OnUnknown,
-    Operation, RecordId, Renewal, Store, StoreError, StoreErrorKind, Watchers,
+    Attempt, Changes, Claim, Completion, Done, Effects, EntryState, Fence, Fenced, Lease,
+    OnUnknown, Operation, RecordId, Renewal, Store, StoreError, StoreErrorKind, Watchers,
 };
 use redis::Value;
 
+use crate::announce::Announcements;
 use crate::builder::Builder;
 use crate::call::{Caller, Step, strange};
 use crate::examine::Warning;
@@ -27,6 +28,7 @@ pub(crate) struct Inner {
     pub(crate) caller: Caller,
     pub(crate) scripts: Scripts,
     pub(crate) watchers: Watchers,
+    pub(crate) announcements: Announcements,
     /// Announcements by shard, as in a Cluster of version 7.
     pub(crate) sharded: bool,
     pub(crate) warnings: Vec<Warning>,
@@ -214,6 +216,11 @@ impl Inner {
             repeatable,
         };
         self.caller.run(&step).await
+    }
+
+    /// The channel on which it is announced that copies of a record are void, and what to say.
+    pub(crate) fn announcement(&self, id: &RecordId) -> (String, String) {
+        (self.caller.places.announcements(), id.to_string())
     }
 
     /// The command that announces a change.

@@ -1,4 +1,4 @@
--- Entry::may_forget. KEYS: record. ARGV: clock, command that publishes, channel.
+-- Entry::may_forget. KEYS: record. ARGV: clock, command that publishes, channel, channel of void copies, identifier.
 -- Gives 1 when it is applied, 2 when it is refused, 0 when there is no record.
 
 begin_writing()
@@ -13,6 +13,7 @@ end
 if entry.stage == WORKING and now < entry.lease_until then
   return 2
 end
+void(ARGV[4], ARGV[5])
 redis.call('DEL', KEYS[1])
 tell(ARGV[2], ARGV[3])
 return 1

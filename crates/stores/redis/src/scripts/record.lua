@@ -147,3 +147,9 @@ end
 local function tell(publish, channel)
   redis.pcall(publish, channel, '')
 end
+
+-- Announces that copies of the record are void, before it changes: a change that can't be announced
+-- is not made, or caches would go on with what is gone.
+local function void(channel, id)
+  redis.call('PUBLISH', channel, id)
+end

@@ -1,5 +1,6 @@
 -- Entry::resolve. KEYS: record, sequence of fences.
--- ARGV: clock, tail or '' to remove the record, command that publishes, channel.
+-- ARGV: clock, tail or '' to remove the record, command that publishes, channel, channel of void
+-- copies, identifier.
 -- Gives 1 when it is applied, 2 when it is refused, 0 when there is no record.
 
 local injected, tail = ARGV[1], ARGV[2]
@@ -17,6 +18,7 @@ local lapsed = entry.stage == WORKING and now >= entry.lease_until
 if not lapsed and entry.stage ~= UNKNOWN then
   return 2
 end
+void(ARGV[5], ARGV[6])
 if tail == '' then
   redis.call('DEL', KEYS[1])
 else

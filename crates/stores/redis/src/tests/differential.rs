@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use onlyonce_core::codec::{decode_entry, encode_entry};
 use onlyonce_core::{
-    Attempt, Claim, ClaimStep, Clock as _, CompleteStep, Completion, Done, Effects, Entry, Fence, Fenced,
-    Fingerprint, Inspect as _, Lease, ManualClock, Nonce, OnUnknown, RecordId, Renewal, Resolution,
-    ResolveStep, Resolved, Store as _,
+    Attempt, Claim, ClaimStep, Clock as _, CompleteStep, Completion, Done, Effects, Entry, Fence,
+    Fenced, Fingerprint, Inspect as _, Lease, ManualClock, Nonce, OnUnknown, RecordId, Renewal,
+    Resolution, ResolveStep, Resolved, Store as _,
 };
 use onlyonce_servers::redis::start_redis;
 use proptest::prelude::*;

@@ -8,6 +8,7 @@
 mod connecting;
 mod contents;
 mod failover;
+mod near;
 mod replicas;
 mod silence;
 mod support;

@@ -50,6 +50,8 @@ pub enum Command {
     Init(InitArgs),
     /// List, show and settle the records of a running gateway
     Keys(KeysArgs),
+    /// Bring the tables of a store on PostgreSQL up to date
+    Migrate(MigrateArgs),
     /// Ask a running gateway whether it is ready: exit code 0 if it is
     Health(AdminArgs),
     /// Print a script that completes commands in your shell
@@ -73,7 +75,7 @@ pub struct SettingsArgs {
     /// Where operators' tools connect, or `off` [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub admin_listen: Option<String>,
-    /// Where records live, `memory:` or `file:FOLDER` [default: `file:./onlyonce-data`]
+    /// Where records live, `memory:`, `file:FOLDER`, `redis://…` or `postgres://…` [default: `file:./onlyonce-data`]
     #[arg(long, value_name = "URL")]
     pub store: Option<String>,
     /// Set of defaults to start from [default: standard]
@@ -114,6 +116,33 @@ impl SettingsArgs {
             .fold(sources, |sources, (flag, value)| {
                 sources.with_flag(flag, value)
             })
+    }
+}
+
+/// Which store to bring up to date.
+#[derive(Clone, Debug, Default, Args)]
+pub struct MigrateArgs {
+    /// File of settings [default: ./onlyonce.toml if it is there]
+    #[arg(long, short, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub config: Option<PathBuf>,
+    /// Where records live, such as `postgres://USER:PASSWORD@HOST/DATABASE` [default: the
+    /// settings' `url` in `[store]`]
+    #[arg(long, value_name = "URL")]
+    pub store: Option<String>,
+    /// Change nothing: exit code 1 if there is something to do
+    #[arg(long)]
+    pub check: bool,
+}
+
+impl MigrateArgs {
+    /// The settings' sources: these flags, this process' environment, and the file.
+    #[must_use]
+    pub fn sources(&self) -> Sources {
+        let sources = Sources::of_process(self.config.clone());
+        match &self.store {
+            Some(url) => sources.with_flag(Flag::Store, url),
+            None => sources,
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod commands;
 mod demo;
 mod keys;
 mod log;
+mod migrate;
 mod records;
 mod reload;
 mod rescue;

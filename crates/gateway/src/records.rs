@@ -7,13 +7,15 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail};
-use onlyonce_core::{Inspect, RecordId, Scope, Secret, SharedStore, StoreError};
+use onlyonce_core::{Inspect, RecordId, Scope, Secret, SharedStore, Store, StoreError};
 use onlyonce_disk::DiskStore;
 use onlyonce_memory::MemoryStore;
+use onlyonce_postgres::PostgresStore;
 use onlyonce_redis::RedisStore;
 
 use crate::config::{StoreSettings, StoreUrl};
 
+const IN_SETTINGS: &str = "`url` in [store]";
 /// The file in a store's folder that holds the secret its records were made under.
 const SECRET_FILE: &str = "secret";
 /// The file there that tells, when the secret is in the settings, whether it is still the same.
@@ -54,21 +56,17 @@ impl Records {
             }
             StoreUrl::Redis(url) => {
                 let connecting = RedisStore::connect(url.expose());
-                let connected = tokio::runtime::Handle::current().block_on(connecting);
-                let store = Arc::new(connected.context("`url` in [store]")?);
-                if secret.is_none() {
-                    tracing::warn!(
-                        "no `secret` in [idempotency]: whoever can read Redis can test guesses of \
-                         keys; set the same one for all gateways that share it"
-                    );
-                }
-                Ok(Self {
-                    store: SharedStore::from_arc(Arc::clone(&store)),
-                    inspect: store,
-                    // All who share the store must have the same.
-                    secret: secret.unwrap_or_else(Secret::well_known),
-                    disk: None,
-                })
+                let store = tokio::runtime::Handle::current().block_on(connecting);
+                Ok(Self::shared(store.context(IN_SETTINGS)?, "Redis", secret))
+            }
+            StoreUrl::Postgres(url) => {
+                let connecting = PostgresStore::connect(url.expose());
+                let store = tokio::runtime::Handle::current().block_on(connecting);
+                Ok(Self::shared(
+                    store.context(IN_SETTINGS)?,
+                    "PostgreSQL",
+                    secret,
+                ))
             }
             StoreUrl::File(folder) => {
                 let store = DiskStore::builder(folder)
@@ -85,6 +83,24 @@ impl Records {
                     disk: Some(store),
                 })
             }
+        }
+    }
+
+    /// A store that others may share.
+    fn shared(store: impl Store + Inspect, server: &str, secret: Option<Secret>) -> Self {
+        if secret.is_none() {
+            tracing::warn!(
+                "no `secret` in [idempotency]: whoever can read {server} can test guesses of keys; \
+                 set the same one for all gateways that share it"
+            );
+        }
+        let store = Arc::new(store);
+        Self {
+            store: SharedStore::from_arc(Arc::clone(&store)),
+            inspect: store,
+            // All who share the store must have the same.
+            secret: secret.unwrap_or_else(Secret::well_known),
+            disk: None,
         }
     }
 
@@ -110,6 +126,21 @@ impl Records {
         }
         metrics::counter!("onlyonce_store_flushes_total").absolute(stats.flushes);
         metrics::counter!("onlyonce_store_writes_total").absolute(stats.writes);
+    }
+}
+
+/// Looks at the servers of a store, as opening it would.
+pub(crate) async fn examine(url: StoreUrl) -> anyhow::Result<()> {
+    match url {
+        StoreUrl::Memory | StoreUrl::File(_) => Ok(()),
+        StoreUrl::Redis(url) => {
+            let connected = RedisStore::connect(url.expose()).await;
+            connected.map(drop).context(IN_SETTINGS)
+        }
+        StoreUrl::Postgres(url) => {
+            let connected = PostgresStore::connect(url.expose()).await;
+            connected.map(drop).context(IN_SETTINGS)
+        }
     }
 }
 

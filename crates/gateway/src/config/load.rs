@@ -7,6 +7,7 @@ use toml::de::DeTable;
 
 use super::decode::{Decoded, Fault, FaultKind, decode};
 use super::elements::idempotency::RawIdempotency;
+use super::elements::store::StoreUrl;
 use super::env;
 use super::error::{ConfigErrors, Problem, SourceFile, Warning};
 use super::mask;
@@ -88,6 +89,20 @@ pub fn admin_listen(sources: &Sources) -> Result<Option<SocketAddr>, ConfigError
         return Err(ConfigErrors::new(problems));
     }
     Ok(read.raw.admin.listen)
+}
+
+/// Where the records of a gateway with these settings are.
+///
+/// Looks at nothing else, so that a store can be prepared before there is an upstream.
+///
+/// # Errors
+/// When the file can't be read, or a source has a fault in it.
+pub fn store_url(sources: &Sources) -> Result<StoreUrl, ConfigErrors> {
+    let (read, problems) = Read::all(sources)?;
+    if !problems.is_empty() {
+        return Err(ConfigErrors::new(problems));
+    }
+    Ok(read.raw.store.url())
 }
 
 /// What the sources say together, each value of the right kind.

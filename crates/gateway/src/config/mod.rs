@@ -37,7 +37,7 @@ pub use elements::tls::TlsSettings;
 pub use env::ADMIN_URL;
 pub use error::{ConfigErrors, Warning};
 pub use init::{INIT_TEMPLATE, InitError, init};
-pub use load::{Loaded, admin_listen};
+pub use load::{Loaded, admin_listen, store_url};
 pub use onlyonce_disk::Durability;
 pub use page::settings_page;
 pub use routes::{Matched, Route, RouteTable};

@@ -75,8 +75,9 @@ impl Listener {
                 let seen = epoch.wait_for(|epoch| epoch % 2 == 1).await;
                 let seen = seen.map(|epoch| *epoch).ok();
                 let Some(seen) = seen else {
-                    // The task ends with the store alone.
-                    return std::future::pending().await;
+                    // The task ends with the store alone: until the limit, nothing comes.
+                    std::future::pending::<()>().await;
+                    continue;
                 };
                 let changes = self.setup.watchers.watch(id);
                 // All who were there when a connection broke have been woken.

@@ -31,6 +31,26 @@ pub struct Migrated {
 
 /// Migrates over a connection of its own, which nobody waits for.
 pub(crate) async fn by_url(url: &str) -> Result<Migrated, StoreError> {
+    connected(url, async |client, schema| with(client, schema).await).await
+}
+
+/// What there is to do.
+pub(crate) async fn look(url: &str) -> Result<Migrated, StoreError> {
+    connected(url, async |client, schema| {
+        let found = version(client, schema).await;
+        let from = found.map_err(|error| of_query(Operation::Open, error))?;
+        match from.unwrap_or(0) {
+            from if from > CURRENT => Err(newer(schema, from)),
+            from => Ok(Migrated { from, to: CURRENT }),
+        }
+    })
+    .await
+}
+
+async fn connected(
+    url: &str,
+    work: impl AsyncFnOnce(&Client, &Schema) -> Result<Migrated, StoreError>,
+) -> Result<Migrated, StoreError> {
     let settings = Builder::new(url).check()?;
     let connector = tls::connector(settings.url.ssl_mode, settings.url.ssl_roots.as_deref())?;
     let connecting = settings.url.config.connect(connector);
@@ -38,11 +58,11 @@ pub(crate) async fn by_url(url: &str) -> Result<Migrated, StoreError> {
         .await
         .map_err(|error| of_connecting(Operation::Open, error))?;
     let connection = tokio::spawn(connection);
-    let migrated = with(&client, &settings.schema).await;
+    let done = work(&client, &settings.schema).await;
     drop(client);
     // It ends with its client.
     let _ = connection.await;
-    migrated
+    done
 }
 
 pub(crate) async fn run(caller: &Caller, schema: &Schema) -> Result<Migrated, StoreError> {

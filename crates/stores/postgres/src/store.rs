@@ -59,6 +59,14 @@ impl PostgresStore {
         migrate::by_url(url).await
     }
 
+    /// What [`migrate`](Self::migrate) would do; changes nothing.
+    ///
+    /// # Errors
+    /// As [`migrate`](Self::migrate).
+    pub async fn migration(url: &str) -> Result<Migrated, StoreError> {
+        migrate::look(url).await
+    }
+
     /// Reads a URL without connecting anywhere: for a look at settings.
     ///
     /// # Errors

@@ -6,7 +6,9 @@ use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use onlyonce_core::StoreError;
 use onlyonce_disk::Durability;
+use onlyonce_postgres::PostgresStore;
 use onlyonce_redis::RedisStore;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
@@ -26,8 +28,8 @@ use super::tls::NO_TILDE;
 #[schemars(inline)]
 pub(in crate::config) struct RawStore {
     /// `file:FOLDER` keeps records on this machine's disk, `memory:` for the life of the process,
-    /// `redis://HOST`, `redis+sentinel://HOST,HOST/SERVICE` or `redis+cluster://HOST,HOST` where
-    /// several gateways share them.
+    /// `redis://HOST`, `redis+sentinel://HOST,HOST/SERVICE`, `redis+cluster://HOST,HOST` or
+    /// `postgres://USER:PASSWORD@HOST/DATABASE` where several gateways share them.
     pub(in crate::config) url: Option<As<StoreUrl>>,
     /// With `file:`: `record` has every claim and every response on the disk before it counts;
     /// `relaxed` writes to the disk every `relaxed_every`, and a crash of the machine can lose
@@ -37,7 +39,8 @@ pub(in crate::config) struct RawStore {
     /// 60 s. Default: 100 ms.
     pub(in crate::config) relaxed_every: Option<As<Duration>>,
     /// Room for records. When it is full of live ones, new keyed requests get 503. Default:
-    /// 1 GiB with `memory:`, 10 GiB with `file:`. Redis has its own `maxmemory`.
+    /// 1 GiB with `memory:`, 10 GiB with `file:`. Redis and PostgreSQL have bounds of
+    /// their own.
     pub(in crate::config) max_bytes: Option<As<Bytes>>,
 }
 
@@ -61,27 +64,60 @@ pub enum StoreUrl {
     /// On disk, in this folder.
     File(PathBuf),
     /// On Redis or Valkey.
-    Redis(RedisUrl),
+    Redis(RemoteUrl),
+    /// On PostgreSQL.
+    Postgres(RemoteUrl),
 }
 
-/// A URL that `onlyonce-redis` takes. It may hold a password, and shows none.
-#[derive(Clone, PartialEq, Eq)]
-pub struct RedisUrl(Box<str>);
+impl StoreUrl {
+    /// What a store on servers of its own is called; `None` for one of this machine's.
+    pub(crate) fn server(&self) -> Option<&'static str> {
+        match self {
+            Self::Memory | Self::File(_) => None,
+            Self::Redis(_) => Some("Redis"),
+            Self::Postgres(_) => Some("PostgreSQL"),
+        }
+    }
+}
 
-impl RedisUrl {
+/// A URL that a store's crate takes. It may hold a password, and shows none.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RemoteUrl {
+    text: Box<str>,
+    shown: Box<str>,
+}
+
+impl RemoteUrl {
     /// The URL itself, secrets and all.
     pub(crate) fn expose(&self) -> &str {
-        &self.0
+        &self.text
+    }
+
+    fn new(
+        text: &str,
+        check: impl FnOnce(&str) -> Result<(), StoreError>,
+        shown: impl FnOnce(&str) -> String,
+    ) -> Result<Self, Remedy> {
+        match check(text) {
+            Ok(()) => Ok(Self {
+                text: text.into(),
+                shown: shown(text).into(),
+            }),
+            Err(error) => {
+                let said = error.to_string();
+                Err(said.strip_prefix("store: open: ").unwrap_or(&said).into())
+            }
+        }
     }
 }
 
-impl fmt::Display for RedisUrl {
+impl fmt::Display for RemoteUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&RedisStore::shown_url(&self.0))
+        f.write_str(&self.shown)
     }
 }
 
-impl fmt::Debug for RedisUrl {
+impl fmt::Debug for RemoteUrl {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
@@ -106,12 +142,14 @@ const LEAST_BYTES: u64 = 4 << 20;
 const RELAXED_RANGE: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(60);
 
 impl RawStore {
+    pub(in crate::config) fn url(&self) -> StoreUrl {
+        let url = self.url.clone();
+        url.map_or_else(|| StoreUrl::File("./onlyonce-data".into()), |As(url)| url)
+    }
+
     pub(in crate::config) fn resolve(&self, report: &mut Report<'_>) -> StoreSettings {
         let section = Path::of(&["store"]);
-        let url = self
-            .url
-            .clone()
-            .map_or_else(|| StoreUrl::File("./onlyonce-data".into()), |As(url)| url);
+        let url = self.url();
         let every = self.relaxed_every.map_or(RELAXED_EVERY, |As(every)| every);
         if !RELAXED_RANGE.contains(&every) {
             report.invalid(
@@ -127,6 +165,9 @@ impl RawStore {
         let useless = match (&url, durability) {
             (StoreUrl::Memory, _) => Some(("durability", "memory holds nothing across a crash")),
             (StoreUrl::Redis(_), _) => Some(("durability", "Redis has settings of its own")),
+            (StoreUrl::Postgres(_), _) => {
+                Some(("durability", "PostgreSQL has settings of its own"))
+            }
             (_, Durability::Record) => {
                 Some(("relaxed_every", "it belongs to `durability = \"relaxed\"`"))
             }
@@ -142,16 +183,14 @@ impl RawStore {
         let max_bytes = match (self.max_bytes, &url) {
             (Some(As(Bytes(bytes))), _) => bytes,
             (None, StoreUrl::Memory) => 1 << 30,
-            (None, StoreUrl::File(_) | StoreUrl::Redis(_)) => 10 << 30,
+            (None, StoreUrl::File(_) | StoreUrl::Redis(_) | StoreUrl::Postgres(_)) => 10 << 30,
         };
-        if let (StoreUrl::Redis(_), path) = (&url, section.key("max_bytes"))
+        if let (Some(server), path) = (url.server(), section.key("max_bytes"))
             && report.is_set(&path)
         {
             let title = "`max_bytes` has no effect here";
-            report.warn(
-                &path,
-                Problem::new(title).label("Redis has its own `maxmemory`"),
-            );
+            let label = format!("{server} has bounds of its own");
+            report.warn(&path, Problem::new(title).label(label));
         }
         if max_bytes < LEAST_BYTES {
             report.invalid(
@@ -171,7 +210,7 @@ impl RawStore {
 impl From<&StoreSettings> for RawStore {
     fn from(store: &StoreSettings) -> Self {
         let on_disk = matches!(store.url, StoreUrl::File(_));
-        let bounded = !matches!(store.url, StoreUrl::Redis(_));
+        let bounded = store.url.server().is_none();
         let (durability, every) = match store.durability {
             Durability::Record => (DurabilityName::Record, None),
             Durability::Relaxed { every } => (DurabilityName::Relaxed, Some(As(every))),
@@ -190,14 +229,14 @@ impl fmt::Display for StoreUrl {
         match self {
             Self::Memory => f.write_str("memory:"),
             Self::File(folder) => write!(f, "file:{}", folder.display()),
-            Self::Redis(url) => url.fmt(f),
+            Self::Redis(url) | Self::Postgres(url) => url.fmt(f),
         }
     }
 }
 
 impl Scalar for StoreUrl {
     fn expected() -> Cow<'static, str> {
-        "`memory:`, `redis://` and a host, or `file:` and a folder, such as \
+        "`memory:`, `redis://` or `postgres://` and a host, or `file:` and a folder, such as \
          \"file:./onlyonce-data\""
             .into()
     }
@@ -225,16 +264,12 @@ impl Scalar for StoreUrl {
                     .iter()
                     .any(|name| scheme.starts_with(name)) =>
             {
-                match RedisStore::check_url(text) {
-                    Ok(()) => Ok(Self::Redis(RedisUrl(text.into()))),
-                    Err(error) => {
-                        let said = error.to_string();
-                        Err(said.strip_prefix("store: open: ").unwrap_or(&said).into())
-                    }
-                }
+                let url = RemoteUrl::new(text, RedisStore::check_url, RedisStore::shown_url);
+                url.map(Self::Redis)
             }
             ("postgres" | "postgresql", _) => {
-                Err("this build has no PostgreSQL store: use \"file:\" or \"memory:\"".into())
+                let url = RemoteUrl::new(text, PostgresStore::check_url, PostgresStore::shown_url);
+                url.map(Self::Postgres)
             }
             _ => Err(Remedy::none()),
         }
@@ -246,9 +281,9 @@ impl Scalar for StoreUrl {
 
     fn schema() -> Schema {
         json_schema!({
-            "title": "`memory:`, `file:FOLDER` or `redis://HOST`",
+            "title": "`memory:`, `file:FOLDER`, `redis://HOST` or `postgres://HOST/DATABASE`",
             "type": "string",
-            "pattern": "^(memory:|file:.+|(redis|valkey)s?(\\+sentinel|\\+cluster)?://.+)$",
+            "pattern": "^(memory:|file:.+|(redis|valkey)s?(\\+sentinel|\\+cluster)?://.+|postgres(ql)?://.+)$",
             "examples": ["file:./onlyonce-data", "memory:", "redis://127.0.0.1:6379"],
         })
     }

@@ -26,7 +26,7 @@ enum Without {
     Crate(&'static str),
 }
 
-const NEEDS: [Need; 4] = [
+const NEEDS: [Need; 5] = [
     Need {
         what: "nginx",
         packages: &["nginx-light"],
@@ -54,6 +54,13 @@ const NEEDS: [Need; 4] = [
         variable: "ONLYONCE_REDIS",
         without: Without::Crate("onlyonce-redis"),
         find: || program("redis-server"),
+    },
+    Need {
+        what: "PostgreSQL",
+        packages: &["postgresql"],
+        variable: "ONLYONCE_POSTGRES",
+        without: Without::Crate("onlyonce-postgres"),
+        find: || program("initdb").or_else(debian_initdb),
     },
 ];
 
@@ -188,6 +195,15 @@ fn has_modules(python: &Path) -> bool {
         .succeeds()
 }
 
+/// Debian keeps the servers of each version off the path.
+fn debian_initdb() -> Option<PathBuf> {
+    let versions = std::fs::read_dir("/usr/lib/postgresql").ok()?;
+    let mut files = versions
+        .flatten()
+        .map(|entry| entry.path().join("bin/initdb"));
+    files.find(|file| file.is_file())
+}
+
 /// Python's packages in a folder of their own, for those who may not install Debian's.
 fn virtual_environment() -> bool {
     let folder = environment();
@@ -232,11 +248,17 @@ mod tests {
         assert_eq!(all.not_run(), None);
         assert_eq!(all.variables().count(), NEEDS.len());
 
-        let none = ["--exclude", "onlyonce-redis", "--", "--skip", "outside::"];
+        let crates = [
+            "--exclude",
+            "onlyonce-redis",
+            "--exclude",
+            "onlyonce-postgres",
+        ];
+        let none = [&crates[..], &["--", "--skip", "outside::"]].concat();
         assert_eq!(Outside::skipped().arguments(), none);
 
         let some = Outside {
-            found: [here(), None, None, here()],
+            found: [here(), None, None, here(), here()],
         };
         assert_eq!(some.arguments(), ["--", "--skip", "outside::"]);
         let line = "NOT RUN: the tests that need curl, Python 3 with requests and httpx";

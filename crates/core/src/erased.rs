@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use crate::{
     Attempt, Changes, Claim, Completion, Counts, Fenced, Inspect, InspectFuture,
-    InvalidationListener, Invalidations, Lease, Listed, Page, Record, RecordId, Renewal, Resolution,
-    Resolved, Store, StoreError, Subscription,
+    InvalidationListener, Invalidations, Lease, Listed, Page, Record, RecordId, Renewal,
+    Resolution, Resolved, Store, StoreError, Subscription,
 };
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;

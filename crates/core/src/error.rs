@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// Any error, owned.
 pub type BoxError = Box<dyn Error + Send + Sync + 'static>;
@@ -75,6 +76,7 @@ pub struct StoreError {
     kind: StoreErrorKind,
     message: Box<str>,
     source: Option<BoxError>,
+    retry_after: Option<Duration>,
 }
 
 impl StoreError {
@@ -86,7 +88,15 @@ impl StoreError {
             kind,
             message: message.into(),
             source: None,
+            retry_after: None,
         }
+    }
+
+    /// Adds that no try will succeed before this time has passed.
+    #[must_use]
+    pub const fn with_retry_after(mut self, after: Duration) -> Self {
+        self.retry_after = Some(after);
+        self
     }
 
     /// Adds the error behind this one.
@@ -106,6 +116,12 @@ impl StoreError {
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+
+    /// The time before which another try is in vain, if that is known.
+    #[must_use]
+    pub const fn retry_after(&self) -> Option<Duration> {
+        self.retry_after
     }
 
     /// Whether the same call may succeed when it is made again.

@@ -60,9 +60,9 @@ async fn a_hot_replay_costs_no_command_and_a_forgotten_record_is_gone_on_every_n
         assert!(is_replayed(near, &bid).await);
     }
     assert_eq!(scripts(&server), before);
-    assert_eq!(one.forget(&bid.id).await.unwrap(), Resolved::Applied);
-    // Nothing would be left of it in the other node's cache: it empties without being asked.
     let copies = two.bytes();
+    assert_eq!(one.forget(&bid.id).await.unwrap(), Resolved::Applied);
+    // The other node's cache empties without being asked.
     until("the announcement", || two.bytes() < copies).await;
     assert!(!is_replayed(&two, &bid).await, "executed anew");
 }

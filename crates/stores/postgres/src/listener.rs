@@ -60,7 +60,10 @@ impl Listener {
     }
 
     /// Watches a record from now on, once the connection listens. The server is yet to be told.
-    #[expect(clippy::async_yields_async, reason = "changes are awaited by the caller")]
+    #[expect(
+        clippy::async_yields_async,
+        reason = "changes are awaited by the caller"
+    )]
     pub(crate) async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
         let at_work = self.at_work.get_or_init(|| async {
             let (send, epoch) = watch::channel(0);

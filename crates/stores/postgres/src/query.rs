@@ -10,6 +10,10 @@ use tokio_postgres::types::{ToSql, Type};
 use crate::error::{is_lost, of_pool, of_query};
 use crate::store::misconfigured;
 
+/// How often a step that may be repeated is tried when connections break.
+const TRIES: u32 = 8;
+const PAUSE: Duration = Duration::from_millis(25);
+
 /// A parameter and its type: nothing is prepared, so nobody else says.
 pub(crate) type Parameter<'a> = (&'a (dyn ToSql + Sync), Type);
 
@@ -116,15 +120,25 @@ impl Caller {
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
         let work = async {
-            let mut again = repeatable;
+            let mut tries = if repeatable { TRIES } else { 1 };
+            let mut broke = false;
             loop {
-                let connection = self.connection(operation).await?;
+                tries -= 1;
+                let connection = match self.connection(operation).await {
+                    Ok(connection) => connection,
+                    // What broke the connection may not be over yet.
+                    Err(error) if broke && tries > 0 && error.is_retryable() => {
+                        tokio::time::sleep(PAUSE).await;
+                        continue;
+                    }
+                    Err(error) => return Err(error),
+                };
                 match connection.client().query_typed(statement, parameters).await {
                     Ok(rows) => {
                         connection.give_back();
                         return Ok(rows);
                     }
-                    Err(error) if again && is_lost(&error) => again = false,
+                    Err(error) if is_lost(&error) && tries > 0 => broke = true,
                     Err(error) => {
                         if !is_lost(&error) {
                             connection.give_back();

@@ -1,0 +1,8 @@
+//! What only real servers show: refusals at the start, lost answers, crashes, several nodes.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+mod connecting;
+mod crashes;
+mod sharing;
+mod silence;
+mod support;

@@ -1,0 +1,111 @@
+//! Several nodes on one server.
+
+use std::time::Duration;
+
+use onlyonce_core::{Inspect as _, Resolution, Resolved, Store as _};
+use onlyonce_postgres::PostgresStore;
+use onlyonce_servers::postgres::{start_postgres, start_postgres_with};
+use onlyonce_servers::proxy::Proxy;
+
+use crate::support::{bid, complete, connect, eventually, held, new_id, open, sql, win};
+
+/// What one node does, the waiters of another hear of.
+#[tokio::test]
+async fn a_change_on_one_node_wakes_the_waiters_of_another() {
+    let server = start_postgres();
+    let (here, there) = (connect(&server.url()).await, connect(&server.url()).await);
+    let woken = async |watch: onlyonce_core::Changes| {
+        let woken = tokio::time::timeout(Duration::from_secs(30), watch).await;
+        woken.expect("the change is heard of");
+    };
+    let bid = bid(new_id());
+    let lease = win(&here, &bid).await;
+    let watch = there.watch(&bid.id).await.unwrap();
+    complete(&here, &lease, "done").await;
+    woken(watch).await;
+    let watch = there.watch(&bid.id).await.unwrap();
+    assert_eq!(here.forget(&bid.id).await.unwrap(), Resolved::Applied);
+    woken(watch).await;
+    let second = win(&there, &bid).await;
+    assert!(second.fence > lease.fence);
+    let refused = here.resolve(&bid.id, &Resolution::NotExecuted).await;
+    assert_eq!(refused.unwrap(), Resolved::Refused);
+    // Who waits is remembered no longer than anybody waits.
+    let waiting = sql(&server.url(), "SELECT count(*) FROM onlyonce.watch").await;
+    assert_eq!(waiting, [Some("0".to_owned())]);
+}
+
+/// Without a session to listen on, and without prepared statements: what `PgBouncer` leaves over in
+/// transaction mode.
+#[tokio::test]
+async fn without_listening_a_node_hears_of_its_own_changes() {
+    let server = start_postgres();
+    let url = format!("{}?listen=off", server.url());
+    let store = connect(&url).await;
+    let bid = bid(new_id());
+    let lease = win(&store, &bid).await;
+    let watch = store.watch(&bid.id).await.unwrap();
+    complete(&store, &lease, "done").await;
+    let woken = tokio::time::timeout(Duration::from_secs(30), watch).await;
+    woken.expect("its own change is heard of");
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'LISTEN%'";
+    assert_eq!(sql(&server.url(), sessions).await, [Some("0".to_owned())]);
+}
+
+/// One exchange with the server for each step: two for a first execution, one for a replay.
+#[tokio::test]
+async fn each_step_is_one_round_trip() {
+    let server = start_postgres();
+    let proxy = Proxy::start(server.port());
+    let url = server.url_by(&format!("127.0.0.1:{}", proxy.port()));
+    let builder = PostgresStore::builder(&url).connections(1).listen(false);
+    let store = open(builder.timeout(Duration::from_secs(20))).await;
+    // The connection is there, and its functions are compiled.
+    let warm = bid(new_id());
+    let lease = win(&store, &warm).await;
+    complete(&store, &lease, "warm").await;
+
+    let mut seen = proxy.replies();
+    let mut trips = || {
+        let before = std::mem::replace(&mut seen, proxy.replies());
+        proxy.replies() - before
+    };
+    let bid = bid(new_id());
+    let lease = win(&store, &bid).await;
+    assert_eq!(trips(), 1, "the claim");
+    complete(&store, &lease, "done").await;
+    assert_eq!(trips(), 1, "the completion");
+    held(&store, &bid).await;
+    assert_eq!(trips(), 1, "the replay");
+}
+
+/// Expired records go, and nothing else does.
+#[tokio::test]
+async fn hazard_38_expired_records_are_swept() {
+    let server = start_postgres_with(&["fsync=off"]);
+    let store = connect(&server.url()).await;
+    let kept = bid(new_id());
+    win(&store, &kept).await;
+    // As if they had expired an hour ago, more than a batch of them.
+    let old = "INSERT INTO onlyonce.record (id, state, attempt, fence, created, expires, sweep, nonce, label)
+         SELECT decode(md5(n::text) || md5('x' || n), 'hex'), 2, 1, 0, 0, v.then,
+                onlyonce.sweep_of(v.then), '', ''
+         FROM generate_series(1, 2500) n,
+              (SELECT onlyonce.millis(NULL) - 3600000 AS then) v";
+    sql(&server.url(), old).await;
+    let count = || async {
+        let left = sql(&server.url(), "SELECT count(*) FROM onlyonce.record").await;
+        left[0].clone()
+    };
+    assert_eq!(count().await.as_deref(), Some("2501"));
+    eventually("the sweep", async || match count().await.as_deref() {
+        Some("1") => Ok(()),
+        left => Err(onlyonce_core::StoreError::new(
+            onlyonce_core::Operation::Inspect,
+            onlyonce_core::StoreErrorKind::Unavailable,
+            format!("{left:?} left"),
+        )),
+    })
+    .await;
+    held(&store, &kept).await;
+}

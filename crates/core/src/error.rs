@@ -92,7 +92,7 @@ impl StoreError {
         }
     }
 
-    /// Adds that no try will succeed before this time has passed.
+    /// Adds that the call was not made, and that none will be before this time has passed.
     #[must_use]
     pub const fn with_retry_after(mut self, after: Duration) -> Self {
         self.retry_after = Some(after);
@@ -118,7 +118,7 @@ impl StoreError {
         self.kind
     }
 
-    /// The time before which another try is in vain, if that is known.
+    /// When the call was refused without being made: the time before which others are, too.
     #[must_use]
     pub const fn retry_after(&self) -> Option<Duration> {
         self.retry_after

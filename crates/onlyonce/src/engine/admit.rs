@@ -101,8 +101,11 @@ impl Admittance<'_> {
                 armed: true,
             };
             let claim = engine.claim(&attempt, policy.store_timeout).await;
-            // A claim that failed for sure left nothing; one that timed out may have landed.
-            under_way.armed = claim.as_ref().is_err_and(StoreError::is_retryable);
+            // A claim that failed for sure left nothing, and one that was not sent neither; one that
+            // timed out may have landed.
+            let may_have_landed =
+                |error: &StoreError| error.is_retryable() && error.retry_after().is_none();
+            under_way.armed = claim.as_ref().is_err_and(may_have_landed);
             drop(under_way);
             let record = match claim {
                 Ok(Claim::Won(lease)) if engine.is_closing() => {

@@ -173,6 +173,10 @@ impl Engine {
         loop {
             let left = until.saturating_duration_since(Instant::now());
             match self.timed(operation, limit.min(left), call()).await {
+                // It was not sent: an earlier try's error says more.
+                Err(error) if in_vain_until(&error, until) => {
+                    return Err(ambiguous.unwrap_or(error));
+                }
                 Err(error) if error.is_retryable() && Instant::now() < until => {
                     tracing::debug!(error = &error as &dyn std::error::Error, "trying again");
                     backoff.wait(until).await;
@@ -203,4 +207,10 @@ impl Engine {
         crate::telemetry::store_call(operation, started.elapsed(), result.is_ok());
         result
     }
+}
+
+/// Whether no try before `until` can succeed: the store is known to be away for longer.
+fn in_vain_until(error: &StoreError, until: Instant) -> bool {
+    let after = error.retry_after();
+    after.is_some_and(|after| Instant::now() + after >= until)
 }

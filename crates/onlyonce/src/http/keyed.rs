@@ -357,7 +357,10 @@ impl Keyed {
             StoreErrorKind::Timeout => "the store does not answer in time; nothing was executed",
             _ => "the store that protects this request fails; nothing was executed",
         };
-        self.refuse(ProblemKind::StoreUnavailable, detail, None)
+        let mut problem = Problem::new(ProblemKind::StoreUnavailable, &self.policy, detail);
+        // Whole seconds, rounded up: a retry that comes too early is refused again.
+        problem.retry_after = error.retry_after().or(problem.retry_after);
+        self.about().refuse(problem, None)
     }
 
     fn too_large<R>(&self) -> Response<ResponseBody<R>> {

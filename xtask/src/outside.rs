@@ -56,11 +56,11 @@ const NEEDS: [Need; 5] = [
         find: || program("redis-server"),
     },
     Need {
-        what: "PostgreSQL",
-        packages: &["postgresql"],
+        what: "PostgreSQL and PgBouncer",
+        packages: &["postgresql", "pgbouncer"],
         variable: "ONLYONCE_POSTGRES",
         without: Without::Crate("onlyonce-postgres"),
-        find: || program("initdb").or_else(debian_initdb),
+        find: || program("pgbouncer").and_then(|_| program("initdb").or_else(debian_initdb)),
     },
 ];
 

@@ -245,3 +245,67 @@ impl Account {
         Some(account.expect("there is somebody besides root"))
     }
 }
+
+/// A pooler in front of a server, in transaction mode: a connection to it has a session of the
+/// server only while a transaction lasts.
+#[derive(Debug)]
+pub struct PgBouncer {
+    _program: Program,
+    port: Port,
+    _folder: TempDir,
+}
+
+/// Starts `PgBouncer` before `server`, with two sessions for all.
+///
+/// # Panics
+/// When it is not here, or does not come up.
+#[must_use]
+pub fn start_pgbouncer(server: &Postgres) -> PgBouncer {
+    let folder = tempfile::Builder::new()
+        .prefix("onlyonce-")
+        .tempdir()
+        .expect("there is a temporary folder");
+    let port = Port::take();
+    let users = folder.path().join("users");
+    let settings = folder.path().join("pgbouncer.ini");
+    let text = format!(
+        "[databases]\n* = host=127.0.0.1 port={}\n\
+         [pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = {}\nunix_socket_dir =\n\
+         auth_type = plain\nauth_file = {}\npool_mode = transaction\ndefault_pool_size = 2\n\
+         server_reset_query_always = 1\nserver_reset_query = DISCARD ALL\n",
+        server.port(),
+        port.number(),
+        users.display(),
+    );
+    let written = std::fs::write(&users, format!("\"{USER}\" \"{PASSWORD}\"\n"))
+        .and_then(|()| std::fs::write(&settings, text));
+    written.expect("the temporary folder can be written");
+    // It does not run as root either.
+    let account = Account::other_than_root("postgres");
+    if let Some(account) = &account {
+        for path in [folder.path(), &users, &settings] {
+            chown(path, Some(account.user), Some(account.group))
+                .expect("root may give a file away");
+        }
+    }
+    let binary = crate::process::find("pgbouncer", "pgbouncer");
+    let arguments = [settings.display().to_string()];
+    let log = folder.path().join("log");
+    let account = account.as_ref();
+    let program = Program::start_as(account, &binary, &arguments, folder.path(), &log);
+    let address = (Ipv4Addr::LOCALHOST, port.number());
+    patiently("PgBouncer answers", || TcpStream::connect(address).is_ok());
+    PgBouncer {
+        _program: program,
+        port,
+        _folder: folder,
+    }
+}
+
+impl PgBouncer {
+    /// `127.0.0.1:PORT`
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port.number())
+    }
+}

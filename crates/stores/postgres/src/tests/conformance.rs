@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use onlyonce_conformance::{Check, ExactTime, Harness, Reopen, all, in_real_time};
 use onlyonce_core::ManualClock;
-use onlyonce_servers::postgres::{Postgres, start_postgres_with};
+use onlyonce_servers::postgres::{Postgres, start_pgbouncer, start_postgres_with};
 
 use crate::PostgresStore;
 
@@ -156,12 +156,14 @@ fn keeps_the_contract() {
     assert!(failed.is_empty(), "{failed:#?}");
 }
 
-/// Where nobody listens, what this process does is heard of all the same.
+/// Behind a pooler that gives a session for a transaction alone, where nobody can listen: what this
+/// process does is heard of all the same.
 #[test]
-fn keeps_the_contract_without_a_session_to_listen_on() {
+fn keeps_the_contract_behind_a_pooler_in_transaction_mode() {
     let server = fast();
+    let pooler = start_pgbouncer(&server);
     Deaf::url()
-        .set(format!("{}?listen=off", server.url()))
+        .set(format!("{}?listen=off", server.url_by(&pooler.address())))
         .unwrap();
     let failed = failing(with_a_clock::<Deaf>(), 4);
     assert!(failed.is_empty(), "{failed:#?}");

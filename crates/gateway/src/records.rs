@@ -5,15 +5,19 @@ use std::io::{ErrorKind, Read as _, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use onlyonce_core::{Inspect, RecordId, Scope, Secret, SharedStore, Store, StoreError};
+use onlyonce_core::{AnyStore, Inspect, RecordId, Scope, Secret, SharedStore, StoreError};
 use onlyonce_disk::DiskStore;
+use onlyonce_guard::Guard;
 use onlyonce_memory::MemoryStore;
+use onlyonce_near::Near;
 use onlyonce_postgres::PostgresStore;
 use onlyonce_redis::RedisStore;
+use onlyonce_sealed::{Compression, Keys, Sealed};
 
-use crate::config::{StoreSettings, StoreUrl};
+use crate::config::{StoreSettings, StoreUrl, WrapperSettings};
 
 const IN_SETTINGS: &str = "`url` in [store]";
 /// The file in a store's folder that holds the secret its records were made under.
@@ -27,6 +31,8 @@ pub(crate) struct Records {
     pub(crate) store: SharedStore,
     pub(crate) inspect: Arc<dyn Inspect>,
     pub(crate) secret: Secret,
+    /// Replaced on reload.
+    pub(crate) keys: Option<Keys>,
     disk: Option<Arc<DiskStore>>,
 }
 
@@ -35,7 +41,25 @@ impl Records {
     ///
     /// `secret` is the one from the settings; without one, a store on disk has its own, made
     /// when it is first opened and kept beside its records.
-    pub(crate) fn open(settings: &StoreSettings, secret: Option<Secret>) -> anyhow::Result<Self> {
+    ///
+    /// Calls to the store are given up after `limit`.
+    pub(crate) fn open(
+        settings: &StoreSettings,
+        secret: Option<Secret>,
+        limit: Duration,
+    ) -> anyhow::Result<Self> {
+        let (store, secret, disk) = Self::open_bare(settings, secret)?;
+        let (store, keys) = wrap(store, &settings.wrappers, limit);
+        Ok(Self {
+            store: store.shared(),
+            inspect: store.inspect(),
+            secret,
+            keys,
+            disk,
+        })
+    }
+
+    fn open_bare(settings: &StoreSettings, secret: Option<Secret>) -> anyhow::Result<Bare> {
         match &settings.url {
             StoreUrl::Memory => {
                 let most = usize::try_from(settings.max_bytes).unwrap_or(usize::MAX);
@@ -46,27 +70,21 @@ impl Records {
                         .max_bytes(most)
                         .build(),
                 );
-                Ok(Self {
-                    store: SharedStore::from_arc(Arc::clone(&store)),
-                    inspect: store,
-                    // Records and secret are gone together.
-                    secret: secret.unwrap_or_else(Secret::random),
-                    disk: None,
-                })
+                // Records and secret are gone together.
+                let secret = secret.unwrap_or_else(Secret::random);
+                Ok((AnyStore::announcing(store), secret, None))
             }
             StoreUrl::Redis(url) => {
                 let connecting = RedisStore::connect(url.expose());
                 let store = tokio::runtime::Handle::current().block_on(connecting);
-                Ok(Self::shared(store.context(IN_SETTINGS)?, "Redis", secret))
+                let store = AnyStore::announcing(Arc::new(store.context(IN_SETTINGS)?));
+                Ok(shared(store, "Redis", secret))
             }
             StoreUrl::Postgres(url) => {
                 let connecting = PostgresStore::connect(url.expose());
                 let store = tokio::runtime::Handle::current().block_on(connecting);
-                Ok(Self::shared(
-                    store.context(IN_SETTINGS)?,
-                    "PostgreSQL",
-                    secret,
-                ))
+                let store = AnyStore::new(Arc::new(store.context(IN_SETTINGS)?));
+                Ok(shared(store, "PostgreSQL", secret))
             }
             StoreUrl::File(folder) => {
                 let store = DiskStore::builder(folder)
@@ -76,31 +94,12 @@ impl Records {
                 let has_records = store.stats().records > 0;
                 let secret = settle_secret(folder, secret, has_records)?;
                 let store = Arc::new(store);
-                Ok(Self {
-                    store: SharedStore::from_arc(Arc::clone(&store)),
-                    inspect: Arc::clone(&store) as Arc<dyn Inspect>,
+                Ok((
+                    AnyStore::announcing(Arc::clone(&store)),
                     secret,
-                    disk: Some(store),
-                })
+                    Some(store),
+                ))
             }
-        }
-    }
-
-    /// A store that others may share.
-    fn shared(store: impl Store + Inspect, server: &str, secret: Option<Secret>) -> Self {
-        if secret.is_none() {
-            tracing::warn!(
-                "no `secret` in [idempotency]: whoever can read {server} can test guesses of keys; \
-                 set the same one for all gateways that share it"
-            );
-        }
-        let store = Arc::new(store);
-        Self {
-            store: SharedStore::from_arc(Arc::clone(&store)),
-            inspect: store,
-            // All who share the store must have the same.
-            secret: secret.unwrap_or_else(Secret::well_known),
-            disk: None,
         }
     }
 
@@ -142,6 +141,54 @@ pub(crate) async fn examine(url: StoreUrl) -> anyhow::Result<()> {
             connected.map(drop).context(IN_SETTINGS)
         }
     }
+}
+
+/// A store as it comes, the secret, and the store again if it is on disk.
+type Bare = (AnyStore, Secret, Option<Arc<DiskStore>>);
+
+/// A store that others may share.
+fn shared(store: AnyStore, server: &str, secret: Option<Secret>) -> Bare {
+    if secret.is_none() {
+        tracing::warn!(
+            "no `secret` in [idempotency]: whoever can read {server} can test guesses of keys; \
+             set the same one for all gateways that share it"
+        );
+    }
+    // All who share the store must have the same.
+    (store, secret.unwrap_or_else(Secret::well_known), None)
+}
+
+/// Puts around the store what the settings say.
+fn wrap(
+    mut store: AnyStore,
+    settings: &WrapperSettings,
+    limit: Duration,
+) -> (AnyStore, Option<Keys>) {
+    // Next to the store: what a cache answers says nothing of it, and goes on without it.
+    if let Some(breaker) = &settings.breaker {
+        let guard = Guard::builder().timeout(limit).breaker(breaker.breaker());
+        store = AnyStore::announcing(Arc::new(guard.build(store)));
+    }
+    // Within the sealing: copies are scrubbed and sealed like what they are copies of.
+    if let Some(bytes) = settings.near_cache {
+        store = AnyStore::announcing(Arc::new(Near::new(store, bytes)));
+    }
+    let fields = settings.fields();
+    let changes_nothing = settings.compression == Compression::None && fields.is_none();
+    if settings.encryption.is_none() && changes_nothing {
+        return (store, None);
+    }
+    let mut builder = Sealed::builder().compression(settings.compression);
+    if let Some(encryption) = &settings.encryption {
+        let (ring, plain) = (encryption.ring.clone(), encryption.accept_plain());
+        builder = builder.keys(ring).accept_plain(plain);
+    }
+    if let Some(fields) = fields {
+        builder = builder.scrub(move |response| fields.scrub(response));
+    }
+    let sealed = builder.build(store);
+    let keys = settings.encryption.is_some().then(|| sealed.keys());
+    (AnyStore::announcing(Arc::new(sealed)), keys)
 }
 
 /// The secret that the folder's records were made under.

@@ -4,10 +4,11 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 
 use anyhow::Context as _;
+use onlyonce_sealed::Keys;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{Registry, reload};
 
-use crate::config::{Settings, Sources};
+use crate::config::{EncryptionSettings, Settings, Sources, StoreSettings};
 use crate::log;
 use crate::stack::{Live, Next};
 use crate::tls::TlsAcceptor;
@@ -18,6 +19,8 @@ pub(crate) struct Reloader {
     pub(crate) live: Live,
     pub(crate) tls: Option<TlsAcceptor>,
     pub(crate) level: reload::Handle<LevelFilter, Registry>,
+    /// Those of the store, if it seals.
+    pub(crate) keys: Option<Keys>,
     /// What was there at the start, and still holds where only a start changes it.
     pub(crate) started: Settings,
     /// One reload at a time.
@@ -57,6 +60,9 @@ impl Reloader {
         if let Some((acceptor, pair)) = pair {
             acceptor.replace(pair);
         }
+        if let (Some(keys), Some(encryption)) = (&self.keys, &new.store.wrappers.encryption) {
+            keys.replace(encryption.ring.clone());
+        }
         self.live.replace(next);
         let level = |level: &mut LevelFilter| *level = log::filter(new.log.level);
         if let Err(error) = self.level.modify(level) {
@@ -71,7 +77,7 @@ impl Reloader {
         let fixed = [
             ("listen", started.listen == new.listen),
             ("[admin]", started.admin == new.admin),
-            ("[store]", started.store == new.store),
+            ("[store]", same_store(&started.store, &new.store)),
             ("`secret` of [idempotency]", started.secret == new.secret),
             (
                 "[tls], switched on or off",
@@ -84,6 +90,20 @@ impl Reloader {
         notes.extend(changed.map(|(what, _)| format!("{what} changes with the next start")));
         Ok(notes)
     }
+}
+
+/// Whether the store would be opened in the same way. Its keys have been replaced already.
+fn same_store(started: &StoreSettings, new: &StoreSettings) -> bool {
+    let plain = |store: &StoreSettings| {
+        let encryption = store.wrappers.encryption.as_ref();
+        encryption.map(EncryptionSettings::accept_plain)
+    };
+    let bare = |store: &StoreSettings| {
+        let mut store = store.clone();
+        store.wrappers.encryption = None;
+        store
+    };
+    plain(started) == plain(new) && bare(started) == bare(new)
 }
 
 #[cfg(test)]
@@ -121,6 +141,7 @@ mod tests {
             live: Live::new(&settings).unwrap(),
             tls: Some(TlsAcceptor::new(&tls).unwrap()),
             level: log::start(&settings.log),
+            keys: None,
             started: settings,
             turn: Mutex::default(),
         }

@@ -66,7 +66,8 @@ impl Gateway {
 
         let given = settings.secret.clone();
         let store = settings.store.clone();
-        let records = tokio::task::spawn_blocking(move || Records::open(&store, given))
+        let limit = settings.idempotency.store_timeout;
+        let records = tokio::task::spawn_blocking(move || Records::open(&store, given, limit))
             .await
             .context("opening the store broke off")??;
         let engine = Engine::builder(records.store.clone())
@@ -77,6 +78,7 @@ impl Gateway {
             live,
             tls: tls.clone(),
             level,
+            keys: records.keys.clone(),
             started: settings.clone(),
             turn: Mutex::default(),
         });

@@ -34,6 +34,7 @@ pub use elements::log::{LogFormat, LogLevel, LogSettings};
 pub use elements::proxy::{ProxySettings, ViaName};
 pub use elements::store::{StoreSettings, StoreUrl};
 pub use elements::tls::TlsSettings;
+pub use elements::wrappers::{BreakerSettings, EncryptionSettings, ScrubEntry, WrapperSettings};
 pub use env::ADMIN_URL;
 pub use error::{ConfigErrors, Warning};
 pub use init::{INIT_TEMPLATE, InitError, init};

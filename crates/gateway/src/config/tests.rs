@@ -643,6 +643,11 @@ url = "file:/var/lib/onlyonce"
 durability = "relaxed"
 relaxed_every = "5ms"
 max_bytes = "5TiB"
+near_cache = "8MiB"
+breaker_failures = 7
+breaker_open_for = "9s"
+compression = "lz4"
+scrub = ["Set-Cookie", "/card/number"]
 [idempotency]
 profile = "redis-gin"
 headers = ["X-Key"]
@@ -714,6 +719,66 @@ fn what_print_config_prints_gives_the_same_settings() {
         let loaded = Loaded::load(&given.sources).unwrap();
         let again = Given::file(loaded.print()).settings();
         assert_eq!(again, loaded.settings, "{}", loaded.print());
+    }
+}
+
+const KEY: &str = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=\n";
+
+/// With a key `k1` in a file and, in another, no key.
+fn sealing(encryption: &str) -> Given {
+    let mut given = Given::nothing();
+    let folder = given.folder.path();
+    std::fs::write(folder.join("good.key"), KEY).unwrap();
+    std::fs::write(folder.join("bad.key"), "hunter2hunter2").unwrap();
+    let encryption = encryption.replace("DIR", &folder.display().to_string());
+    let text = format!("{UPSTREAM}[store]\nencryption = {encryption}\n");
+    given.sources = given.sources.with_text("onlyonce.toml", text.as_bytes());
+    given
+}
+
+#[test]
+fn keys_are_read_with_the_settings() {
+    let given = sealing(r#"{ active = "k1", keys = { k1 = { file = "DIR/good.key" } } }"#);
+    let settings = given.settings();
+    let encryption = settings.store.wrappers.encryption.unwrap();
+    assert_eq!(encryption.ring.active(), "k1");
+    assert!(!encryption.accept_plain());
+}
+
+#[test]
+fn keys_that_cannot_be_used_are_named_and_not_shown() {
+    for (encryption, said) in [
+        (
+            r#"{ active = "k", keys = { k1 = { file = "DIR/good.key" } } }"#,
+            "did you mean \"k1\"?",
+        ),
+        (
+            r#"{ active = "k1", keys = { k1 = { file = "DIR/bad.key" } } }"#,
+            "openssl rand -base64 32",
+        ),
+        (
+            r#"{ active = "k1", keys = { k1 = { file = "DIR/none.key" } } }"#,
+            "none.key: No such file",
+        ),
+        (
+            r#"{ active = "k1", keys = { k1 = { env = "ONLYONCE_NO_SUCH" } } }"#,
+            "can't read ONLYONCE_NO_SUCH",
+        ),
+        (
+            r#"{ active = "k1", keys = { k1 = {} } }"#,
+            "either `file` or `env`",
+        ),
+        (
+            r#"{ active = "a b", keys = { "a b" = { file = "DIR/good.key" } } }"#,
+            "1 to 64 letters",
+        ),
+        (r#"{ active = "k1" }"#, "keys"),
+        (r#"{ active = "k1", keys = {}, kes = 1 }"#, "kes"),
+    ] {
+        let messages = sealing(encryption).messages();
+        assert!(messages.contains(said), "{encryption}: {messages}");
+        assert!(messages.contains("onlyonce.toml:3"), "{messages}");
+        assert!(!messages.contains("hunter2"), "{messages}");
     }
 }
 

@@ -12,3 +12,4 @@ pub(super) mod store;
 pub(super) mod tls;
 pub(super) mod upstream;
 mod values;
+pub(super) mod wrappers;

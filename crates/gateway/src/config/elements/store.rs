@@ -10,17 +10,19 @@ use onlyonce_core::StoreError;
 use onlyonce_disk::Durability;
 use onlyonce_postgres::PostgresStore;
 use onlyonce_redis::RedisStore;
+use onlyonce_sealed::Compression;
 use schemars::{JsonSchema, Schema, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::config::error::Problem;
 use crate::config::names::nearest;
 use crate::config::report::Report;
-use crate::config::scalar::{As, Choice, Remedy, Scalar, Written};
+use crate::config::scalar::{As, Choice, OrOff, Remedy, Scalar, Written};
 use crate::config::size::Bytes;
 use crate::config::tree::Path;
 
 use super::tls::NO_TILDE;
+use super::wrappers::{RawEncryption, ScrubEntry, WrapperSettings};
 
 /// Where records live.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,6 +44,26 @@ pub(in crate::config) struct RawStore {
     /// 1 GiB with `memory:`, 10 GiB with `file:`. Redis and PostgreSQL have bounds of
     /// their own.
     pub(in crate::config) max_bytes: Option<As<Bytes>>,
+    /// Room for copies of completed records in this process: a hot replay then needs no round trip
+    /// to the store. What is forgotten elsewhere is gone from it at once, or after 6 s where a
+    /// connection died silently. Default: 64 MiB with a store that is shared, else off.
+    pub(in crate::config) near_cache: Option<As<OrOff<Bytes>>>,
+    /// After so many calls in a row that the store did not answer, keyed requests get 503 at once,
+    /// until it answers again. Default: 5 with a store that is shared, else off.
+    pub(in crate::config) breaker_failures: Option<As<OrOff<u32>>>,
+    /// How long that lasts before the store is tried again with one request. Default: 5 s.
+    pub(in crate::config) breaker_open_for: Option<As<Duration>>,
+    /// Seals responses before they reach the store:
+    /// `{ active = "k2", keys = { k1 = { file = "k1.key" }, k2 = { env = "K2" } } }`. Each key is
+    /// 32 bytes in base64, from a file or a variable; `active` seals, all of them open. Read again
+    /// on reload. `accept_plain = true` also reads what was stored before.
+    pub(in crate::config) encryption: Option<RawEncryption>,
+    /// `lz4` compresses responses before they are sealed and stored. Their lengths then tell of
+    /// their contents: leave it off where callers can put text of theirs beside a secret.
+    pub(in crate::config) compression: Option<As<Compression>>,
+    /// What is not stored of responses: header fields by name, and parts of JSON bodies by JSON
+    /// pointer, which become `null`. The first client gets them, replays don't.
+    pub(in crate::config) scrub: Option<Vec<As<ScrubEntry>>>,
 }
 
 /// Where records live.
@@ -53,6 +75,8 @@ pub struct StoreSettings {
     pub durability: Durability,
     /// Room for records, in bytes.
     pub max_bytes: u64,
+    /// What goes around the store.
+    pub wrappers: WrapperSettings,
 }
 
 /// Which store.
@@ -200,6 +224,7 @@ impl RawStore {
             );
         }
         StoreSettings {
+            wrappers: WrapperSettings::resolve(self, url.server().is_some(), report),
             url,
             durability,
             max_bytes,
@@ -215,12 +240,15 @@ impl From<&StoreSettings> for RawStore {
             Durability::Record => (DurabilityName::Record, None),
             Durability::Relaxed { every } => (DurabilityName::Relaxed, Some(As(every))),
         };
-        Self {
+        let mut raw = Self {
             url: Some(As(store.url.clone())),
             durability: on_disk.then_some(As(durability)),
             relaxed_every: every.filter(|_| on_disk),
             max_bytes: bounded.then_some(As(Bytes(store.max_bytes))),
-        }
+            ..Self::default()
+        };
+        store.wrappers.put_into(&mut raw);
+        raw
     }
 }
 

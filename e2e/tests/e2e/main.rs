@@ -19,3 +19,4 @@ mod shutdown;
 mod store_failures;
 mod streams;
 mod upstream_failures;
+mod wrappers;

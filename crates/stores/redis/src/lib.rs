@@ -43,6 +43,13 @@
 //! as the server's clock has not gone back by more than that took. In a Cluster two records may
 //! have the same fence; those of one record always grow.
 //!
+//! # Announcements
+//! What an operator forgets or resolves is published on the channel `oo:void`, in the same step, for
+//! caches on every node ([`Invalidations`](onlyonce_core::Invalidations)). It is not done when it
+//! can't be published. Whoever listens has a connection to each master, and trusts what it heard for
+//! 5 s and one [`timeout`](Builder::timeout) from each sign of life. After a failover that has left
+//! the old master within reach, trust in it is as good as the store itself: until it is shut off.
+//!
 //! # What it can lose
 //! Redis acknowledges before it has replicated, and mostly before it has written to disk: an
 //! acknowledged claim can be lost in a failover, and its request then executes again. `replicas`

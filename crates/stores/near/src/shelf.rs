@@ -265,3 +265,42 @@ impl InvalidationListener for Shelf {
 fn items(bytes: u64, each: u64) -> usize {
     usize::try_from(bytes / each).unwrap_or(usize::MAX).max(16)
 }
+
+#[cfg(test)]
+mod tests {
+    use onlyonce_core::ManualClock;
+
+    use super::*;
+
+    const ID: RecordId = RecordId::from_bytes([1; 32]);
+
+    fn record() -> Record {
+        Record {
+            fingerprint: None,
+            attempt: 1,
+            fence: Fence::new(1),
+            state: State::Completed {
+                status: 200,
+                kept: None,
+            },
+            age: Duration::ZERO,
+            expires_in: Duration::from_secs(60),
+            label: "POST /".into(),
+        }
+    }
+
+    /// A copy that came in beside the loss, behind the removal of all others.
+    #[test]
+    fn a_copy_from_before_a_loss_is_void_even_where_it_was_not_removed() {
+        let shelf = Shelf::new(1 << 20, Arc::new(ManualClock::new()));
+        shelf.connected(Duration::MAX);
+        let ticket = shelf.ticket(&ID).expect("it is connected");
+        shelf.keep(ID, record(), ticket);
+        assert!(shelf.find(&ID).is_some());
+        let copied = shelf.copies.get(&ID).expect("it was found");
+        shelf.lost();
+        shelf.copies.insert(ID, copied);
+        shelf.connected(Duration::MAX);
+        assert!(shelf.find(&ID).is_none());
+    }
+}

@@ -23,7 +23,7 @@ struct Need {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Without {
     Module(&'static str),
-    Crate(&'static str),
+    Crates(&'static [&'static str]),
 }
 
 const NEEDS: [Need; 5] = [
@@ -52,14 +52,14 @@ const NEEDS: [Need; 5] = [
         what: "redis-server",
         packages: &["redis-server"],
         variable: "ONLYONCE_REDIS",
-        without: Without::Crate("onlyonce-redis"),
+        without: Without::Crates(&["onlyonce-redis"]),
         find: || program("redis-server"),
     },
     Need {
         what: "PostgreSQL and PgBouncer",
         packages: &["postgresql", "pgbouncer"],
         variable: "ONLYONCE_POSTGRES",
-        without: Without::Crate("onlyonce-postgres"),
+        without: Without::Crates(&["onlyonce-postgres", "onlyonce-sqlx"]),
         find: || program("pgbouncer").and_then(|_| program("initdb").or_else(debian_initdb)),
     },
 ];
@@ -113,12 +113,12 @@ impl Outside {
         left_out.dedup();
         // What follows `--` goes to the test programs: crates come first.
         let crates = left_out.iter().filter_map(|without| match without {
-            Without::Crate(name) => Some(["--exclude", *name]),
+            Without::Crates(names) => Some(names.iter().flat_map(|name| ["--exclude", name])),
             Without::Module(_) => None,
         });
         let modules = left_out.iter().filter_map(|without| match without {
             Without::Module(path) => Some(["--skip", *path]),
-            Without::Crate(_) => None,
+            Without::Crates(_) => None,
         });
         let modules: Vec<&str> = modules.flatten().collect();
         let mut arguments: Vec<&str> = crates.flatten().collect();

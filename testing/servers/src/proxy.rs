@@ -17,6 +17,12 @@ pub enum Fault {
     SwallowReplies,
     /// Lets one request through, and cuts the connection in place of its answer.
     CutInsteadOfReply,
+    /// Cuts the connection in place of the answer of this number, by [`Proxy::replies`]; all others
+    /// pass.
+    CutAtReply(u64),
+    /// Cuts the connection in place of the request of this number, by [`Proxy::requests`]; all
+    /// others pass.
+    CutAtRequest(u64),
     /// Neither passes anything on nor closes, on a connection where this has once happened for as
     /// long as it lasts: the other side is gone, and nobody was told.
     HalfOpen,
@@ -38,6 +44,7 @@ struct Shared {
     fault: Mutex<Fault>,
     streams: Mutex<Vec<TcpStream>>,
     replies: AtomicU64,
+    requests: AtomicU64,
     closing: AtomicBool,
 }
 
@@ -54,6 +61,7 @@ impl Proxy {
             fault: Mutex::default(),
             streams: Mutex::default(),
             replies: AtomicU64::new(0),
+            requests: AtomicU64::new(0),
             closing: AtomicBool::new(false),
         });
         let accepting = Arc::clone(&shared);
@@ -79,6 +87,12 @@ impl Proxy {
     #[must_use]
     pub fn replies(&self) -> u64 {
         self.shared.replies.load(Ordering::SeqCst)
+    }
+
+    /// How many pieces of requests have come from clients, passed on or not.
+    #[must_use]
+    pub fn requests(&self) -> u64 {
+        self.shared.requests.load(Ordering::SeqCst)
     }
 
     /// Misbehaves from now on.
@@ -144,11 +158,19 @@ impl Shared {
             if length == 0 {
                 return Ok(());
             }
-            if answers {
-                self.replies.fetch_add(1, Ordering::SeqCst);
-            }
+            let counter = if answers {
+                &self.replies
+            } else {
+                &self.requests
+            };
+            let number = counter.fetch_add(1, Ordering::SeqCst) + 1;
             let fault = *self.fault();
             match (fault, answers) {
+                (Fault::CutAtReply(at), true) | (Fault::CutAtRequest(at), false)
+                    if number == at =>
+                {
+                    return Ok(());
+                }
                 (Fault::HalfOpen, _) | (Fault::SwallowReplies, true) => swallows = true,
                 (Fault::CutInsteadOfReply, true) => return Ok(()),
                 (Fault::Delay(by), true) => std::thread::sleep(by),

@@ -11,7 +11,10 @@ use crate::store::misconfigured;
 use crate::tls;
 
 /// In their order; the first is version 1. Never changed once released.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_records.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("../migrations/0001_records.sql"),
+    include_str!("../migrations/0002_transactions.sql"),
+];
 
 /// The version that this code works with.
 pub(crate) const CURRENT: i32 = MIGRATIONS.len() as i32;

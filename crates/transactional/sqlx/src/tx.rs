@@ -1,0 +1,79 @@
+//! The transaction, as the handler has it.
+
+use std::fmt;
+use std::ops::{Deref, DerefMut};
+
+use sqlx::{PgConnection, Postgres, Transaction};
+use tokio::sync::OwnedMutexGuard;
+
+/// Where an execution's transaction goes back to when it is to have had no effects.
+pub(crate) const SAVEPOINT: &str = "SAVEPOINT onlyonce";
+pub(crate) const UNDO: &str = "ROLLBACK TO SAVEPOINT onlyonce";
+
+/// The transaction in which a claimed request is executed: `&mut *tx` executes statements.
+///
+/// It is lent: dropping it gives it back, and it ends after the handler has answered, with the
+/// record. Don't end it by statements of your own (`COMMIT`, `ROLLBACK`); savepoints are fine.
+pub struct Tx(OwnedMutexGuard<Option<Transaction<'static, Postgres>>>);
+
+impl Tx {
+    pub(crate) fn new(
+        guard: OwnedMutexGuard<Option<Transaction<'static, Postgres>>>,
+    ) -> Option<Self> {
+        guard.is_some().then_some(Self(guard))
+    }
+
+    /// Undoes all that was done in the transaction so far, and goes on with it: for a handler that
+    /// refuses after it has begun to write. Its refusal is recorded, its writes are not there.
+    ///
+    /// # Errors
+    /// When the connection is broken.
+    pub async fn undo(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query(UNDO).execute(&mut **self).await.map(drop)
+    }
+}
+
+impl Deref for Tx {
+    type Target = PgConnection;
+
+    fn deref(&self) -> &PgConnection {
+        self.0.as_ref().expect("it is lent only while it is there")
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut PgConnection {
+        self.0.as_mut().expect("it is lent only while it is there")
+    }
+}
+
+impl fmt::Debug for Tx {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tx")
+    }
+}
+
+/// Why there is no transaction to be had.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NoTransaction {
+    /// The request has no key, so that nobody would commit: set `required` in the policy.
+    NoKey,
+    /// The claim is of another store, or its execution has ended.
+    NotExecuting,
+    /// Somebody else has it: another extractor of the same request, or a task that was not waited
+    /// for.
+    InUse,
+}
+
+impl fmt::Display for NoTransaction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoKey => "the request has no idempotency key, and needs one here",
+            Self::NotExecuting => "the claim is not one that this store executes",
+            Self::InUse => "the request's transaction is in use already",
+        })
+    }
+}
+
+impl std::error::Error for NoTransaction {}

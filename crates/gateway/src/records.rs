@@ -83,7 +83,7 @@ impl Records {
             StoreUrl::Postgres(url) => {
                 let connecting = PostgresStore::connect(url.expose());
                 let store = tokio::runtime::Handle::current().block_on(connecting);
-                let store = AnyStore::new(Arc::new(store.context(IN_SETTINGS)?));
+                let store = AnyStore::announcing(Arc::new(store.context(IN_SETTINGS)?));
                 Ok(shared(store, "PostgreSQL", secret))
             }
             StoreUrl::File(folder) => {

@@ -258,6 +258,8 @@ BEGIN
         DELETE FROM {schema}.record t WHERE t.id = p_id;
     END IF;
     PERFORM {schema}.announce(p_id);
+    -- For the copies that others keep.
+    PERFORM pg_notify({void}, encode(p_id, 'hex'));
     RETURN 1;
 END $$;
 
@@ -277,6 +279,8 @@ BEGIN
     END IF;
     DELETE FROM {schema}.record t WHERE t.id = p_id;
     PERFORM {schema}.announce(p_id);
+    -- For the copies that others keep.
+    PERFORM pg_notify({void}, encode(p_id, 'hex'));
     RETURN 1;
 END $$;
 

@@ -2,11 +2,13 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
-use onlyonce_core::{StoreError, Watchers};
+use onlyonce_core::{InvalidationHub, StoreError, Watchers};
 
+use crate::announce::Announcements;
 use crate::examine::examine;
 use crate::listener::Listener;
 use crate::migrate;
@@ -178,6 +180,15 @@ impl Builder {
             tracing::warn!("{warning}");
         }
         let watchers = Watchers::new();
+        let announcements = Arc::new(Announcements {
+            hub: InvalidationHub::new(),
+            at_work: AtomicBool::new(false),
+            config: config.clone(),
+            tls: tls.clone(),
+            channel: settings.schema.void_channel(),
+            limit: settings.timeout,
+            listens: settings.listen,
+        });
         let listener = settings.listen.then(|| {
             let channel = settings.schema.channel();
             Listener::new(config, tls, channel, watchers.clone(), settings.timeout)
@@ -187,6 +198,7 @@ impl Builder {
             caller,
             watchers,
             listener,
+            announcements,
             warnings,
             #[cfg(test)]
             clock: self.clock,

@@ -45,6 +45,7 @@
 //! `fsync` are on; connecting [warns](Warning) if they are not. With asynchronous replicas, what
 //! they did not have yet is lost when one is promoted: `synchronous_standby_names` closes that gap.
 
+mod announce;
 mod builder;
 mod error;
 mod examine;

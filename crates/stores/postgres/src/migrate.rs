@@ -109,7 +109,8 @@ async fn with(client: &Client, schema: &Schema) -> Result<Migrated, StoreError> 
             let text = text
                 .replace("{schema}", &quoted)
                 .replace("{fence}", &format!("'{quoted}.fence'"))
-                .replace("{channel}", &format!("'{}'", schema.channel()));
+                .replace("{channel}", &format!("'{}'", schema.channel()))
+                .replace("{void}", &format!("'{}'", schema.void_channel()));
             client.batch_execute(&text).await?;
             let note = format!("INSERT INTO {quoted}.migration (version) VALUES ({version})");
             client.batch_execute(&note).await?;

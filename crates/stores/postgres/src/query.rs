@@ -71,6 +71,11 @@ impl Schema {
         format!("onlyonce_{}", self.0)
     }
 
+    /// The channel on which it is told whose copies are void.
+    pub(crate) fn void_channel(&self) -> String {
+        format!("onlyonce_{}_void", self.0)
+    }
+
     pub(crate) fn statements(&self) -> Statements {
         let s = self.quoted();
         // Without the result, which may be large.

@@ -13,6 +13,7 @@ use onlyonce_core::{
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
+use crate::announce::Announcements;
 use crate::builder::Builder;
 use crate::error::strange;
 use crate::examine::Warning;
@@ -31,6 +32,7 @@ pub(crate) struct Inner {
     pub(crate) statements: Statements,
     pub(crate) watchers: Watchers,
     pub(crate) listener: Option<Listener>,
+    pub(crate) announcements: Arc<Announcements>,
     pub(crate) warnings: Vec<Warning>,
     #[cfg(test)]
     pub(crate) clock: Option<Arc<onlyonce_core::ManualClock>>,

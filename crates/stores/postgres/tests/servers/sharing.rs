@@ -1,8 +1,11 @@
 //! Several nodes on one server.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use onlyonce_core::{Inspect as _, Resolution, Resolved, Store as _};
+use onlyonce_core::{
+    Inspect as _, InvalidationListener, Invalidations as _, Resolution, Resolved, Store as _,
+};
 use onlyonce_postgres::PostgresStore;
 use onlyonce_servers::postgres::{start_postgres, start_postgres_with};
 use onlyonce_servers::proxy::Proxy;
@@ -77,6 +80,59 @@ async fn each_step_is_one_round_trip() {
     assert_eq!(trips(), 1, "the completion");
     held(&store, &bid).await;
     assert_eq!(trips(), 1, "the replay");
+}
+
+#[derive(Default)]
+struct Heard(Mutex<Vec<String>>);
+
+impl InvalidationListener for Heard {
+    fn connected(&self, trust: Duration) {
+        assert!(trust <= Duration::from_secs(15));
+        self.0.lock().unwrap().push("connected".to_owned());
+    }
+
+    fn lost(&self) {
+        self.0.lock().unwrap().push("lost".to_owned());
+    }
+
+    fn void(&self, id: &onlyonce_core::RecordId) {
+        self.0.lock().unwrap().push(id.to_string());
+    }
+}
+
+impl Heard {
+    async fn hears(&self, what: &str) {
+        let hearing = async {
+            while !self.0.lock().unwrap().iter().any(|heard| heard == what) {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        let heard = tokio::time::timeout(Duration::from_secs(30), hearing).await;
+        heard.unwrap_or_else(|_| panic!("{what} not among {:?}", self.0.lock().unwrap()));
+        self.0.lock().unwrap().clear();
+    }
+}
+
+/// Whoever keeps copies hears of what an operator does on another node, and when it may have missed
+/// something.
+#[tokio::test]
+async fn what_an_operator_does_is_announced_to_every_node() {
+    let mut server = start_postgres();
+    let (here, there) = (connect(&server.url()).await, connect(&server.url()).await);
+    let heard = Arc::new(Heard::default());
+    let listener: Arc<dyn InvalidationListener> = heard.clone();
+    let subscription = there.subscribe(listener);
+    heard.hears("connected").await;
+    let bid = bid(new_id());
+    let lease = win(&here, &bid).await;
+    complete(&here, &lease, "done").await;
+    assert_eq!(here.forget(&bid.id).await.unwrap(), Resolved::Applied);
+    heard.hears(&bid.id.to_string()).await;
+    server.kill();
+    heard.hears("lost").await;
+    server.start();
+    heard.hears("connected").await;
+    drop(subscription);
 }
 
 /// Expired records go, and nothing else does.

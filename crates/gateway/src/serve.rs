@@ -14,7 +14,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use crate::admin::{self, Admin};
+use crate::admin::{self, Admin, Tally};
 use crate::config::{Settings, Sources};
 use crate::front::{self, FrontOptions};
 use crate::log;
@@ -143,6 +143,7 @@ impl Gateway {
         let public = AbortOnDropHandle::new(tokio::spawn(public));
         let admin = admin_listener.map(|listener| {
             let admin = Admin {
+                tally: Tally::default(),
                 records: records.clone(),
                 prometheus,
                 reloader,

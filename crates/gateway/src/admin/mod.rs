@@ -18,12 +18,14 @@ use crate::reload::Reloader;
 
 pub(crate) use api::{Found, KeyEntry, KeyList, Resolve, ScopeSpec, Sought};
 pub(crate) use guard::{ADMIN_HEADER, OPERATOR_HEADER};
+pub(crate) use metrics::Tally;
 
 /// What the admin listener works on.
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) records: Records,
     pub(crate) prometheus: PrometheusHandle,
+    pub(crate) tally: Tally,
     pub(crate) reloader: Arc<Reloader>,
     /// Cancelled once the shutdown has begun.
     pub(crate) closing: CancellationToken,

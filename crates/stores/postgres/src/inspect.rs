@@ -1,5 +1,7 @@
 //! The operators' side.
 
+use std::time::Duration;
+
 use onlyonce_core::{
     Counts, Inspect, InspectFuture, Listed, Operation, Page, Record, RecordId, Resolution,
     Resolved, StateKind, StoreError,
@@ -13,6 +15,8 @@ use crate::query::Parameter;
 use crate::store::{corrupt, only, record};
 
 const OPERATION: Operation = Operation::Inspect;
+/// For what reads the whole table.
+const LONG: Duration = Duration::from_secs(60);
 
 impl Inspect for PostgresStore {
     fn list<'a>(&'a self, page: &'a Page) -> InspectFuture<'a, Vec<Listed>> {
@@ -82,10 +86,14 @@ impl Inspect for PostgresStore {
         })
     }
 
-    /// Counted by reading all records but their results.
+    /// Counted by reading all records but their results, within a minute.
     fn count(&self) -> InspectFuture<'_, Counts> {
         Box::pin(async move {
-            let rows = self.0.call(OPERATION, true, &self.0.statements.count, &[]);
+            let now = self.0.injected_time();
+            let parameters: [Parameter<'_>; 1] = [(&now, Type::INT8)];
+            let statement = &self.0.statements.count;
+            let caller = &self.0.caller;
+            let rows = caller.query_within(LONG, OPERATION, true, statement, &parameters);
             let mut counts = Counts::default();
             for row in rows.await? {
                 let get = |place| -> Result<i64, StoreError> {

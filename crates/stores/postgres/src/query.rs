@@ -124,6 +124,20 @@ impl Caller {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
+        let limit = self.limit;
+        self.query_within(limit, operation, repeatable, statement, parameters)
+            .await
+    }
+
+    /// As [`query`](Self::query), for what may take longer than a step of a request.
+    pub(crate) async fn query_within(
+        &self,
+        limit: Duration,
+        operation: Operation,
+        repeatable: bool,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
         let work = async {
             let mut tries = if repeatable { TRIES } else { 1 };
             let mut broke = false;
@@ -153,7 +167,7 @@ impl Caller {
                 }
             }
         };
-        self.in_time(operation, work).await
+        within(limit, operation, work).await
     }
 
     /// A connection, to be given back.
@@ -168,14 +182,20 @@ impl Caller {
         operation: Operation,
         work: impl Future<Output = Result<T, StoreError>>,
     ) -> Result<T, StoreError> {
-        tokio::time::timeout(self.limit, work)
-            .await
-            .unwrap_or_else(|elapsed| {
-                let message = format!("PostgreSQL did not answer within {:?}", self.limit);
-                Err(StoreError::new(operation, StoreErrorKind::Timeout, message)
-                    .with_source(elapsed))
-            })
+        within(self.limit, operation, work).await
     }
+}
+
+async fn within<T>(
+    limit: Duration,
+    operation: Operation,
+    work: impl Future<Output = Result<T, StoreError>>,
+) -> Result<T, StoreError> {
+    let done = tokio::time::timeout(limit, work).await;
+    done.unwrap_or_else(|elapsed| {
+        let message = format!("PostgreSQL did not answer within {limit:?}");
+        Err(StoreError::new(operation, StoreErrorKind::Timeout, message).with_source(elapsed))
+    })
 }
 
 /// A connection of the pool; dropped, it is closed: nobody knows what is still under way on it.

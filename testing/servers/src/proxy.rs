@@ -23,6 +23,11 @@ pub enum Fault {
     /// Cuts the connection in place of the request of this number, by [`Proxy::requests`]; all
     /// others pass.
     CutAtRequest(u64),
+    /// Passes neither the answer of this number on, nor anything on its connection from then on,
+    /// which stays open; all others pass.
+    HoldAtReply(u64),
+    /// The same with the request of this number.
+    HoldAtRequest(u64),
     /// Neither passes anything on nor closes, on a connection where this has once happened for as
     /// long as it lasts: the other side is gone, and nobody was told.
     HalfOpen,
@@ -170,6 +175,11 @@ impl Shared {
                     if number == at =>
                 {
                     return Ok(());
+                }
+                (Fault::HoldAtReply(at), true) | (Fault::HoldAtRequest(at), false)
+                    if number == at =>
+                {
+                    swallows = true;
                 }
                 (Fault::HalfOpen, _) | (Fault::SwallowReplies, true) => swallows = true,
                 (Fault::CutInsteadOfReply, true) => return Ok(()),

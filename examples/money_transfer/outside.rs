@@ -94,7 +94,7 @@ async fn money(pool: &PgPool) -> (i64, Vec<i64>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hazard_42_a_service_killed_at_any_statement_moves_the_money_once() {
+async fn a_service_killed_at_any_statement_moves_the_money_once() {
     let server = start_postgres();
     let pool = PgPool::connect(&server.url()).await.unwrap();
     super::prepare(&server.url(), &pool).await.unwrap();

@@ -1,6 +1,9 @@
 -- Records, the sequence of their fences, and every step of the store's contract as a function:
 -- one statement, one round trip, one place where the rules stand.
 --
+-- Plans are pinned (`enable_seqscan = off`): a session keeps the plan that it made first, and one
+-- made while the table happened to be empty would read all of it when it has filled again.
+--
 -- Times are milliseconds since 1970 on the server's clock. `p_now` puts another clock in its place;
 -- only tests do that.
 
@@ -60,7 +63,7 @@ END $$;
 
 -- Tells those who wait for a record, after the change and in its transaction.
 CREATE FUNCTION {schema}.announce(p_id bytea) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 BEGIN
     DELETE FROM {schema}.watch w WHERE w.id = p_id;
     IF FOUND THEN
@@ -74,7 +77,7 @@ CREATE FUNCTION {schema}.claim(
     OUT won boolean, OUT fence bigint, OUT attempt bigint, OUT state smallint, OUT status integer,
     OUT fingerprint bytea, OUT lease_left bigint, OUT age bigint, OUT expires_in bigint,
     OUT label bytea, OUT result bytea
-) LANGUAGE plpgsql VOLATILE AS $$
+) LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     r {schema}.record%ROWTYPE;
@@ -174,7 +177,7 @@ END $$;
 
 CREATE FUNCTION {schema}.renew(
     p_id bytea, p_fence bigint, p_extend bigint, p_fingerprint bytea, p_now bigint
-) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+) RETURNS boolean LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 DECLARE
     v_now bigint := {schema}.millis(p_now);
 BEGIN
@@ -189,7 +192,7 @@ END $$;
 CREATE FUNCTION {schema}.complete(
     p_id bytea, p_fence bigint, p_state smallint, p_status integer, p_fingerprint bytea,
     p_result bytea, p_keep bigint, p_now bigint
-) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+) RETURNS boolean LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 DECLARE
     v_now bigint := {schema}.millis(p_now);
 BEGIN
@@ -210,7 +213,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {schema}.release(p_id bytea, p_fence bigint, p_now bigint)
-RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+RETURNS boolean LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 DECLARE
     v_now bigint := {schema}.millis(p_now);
 BEGIN
@@ -226,7 +229,7 @@ END $$;
 -- To be called before looking at the record. Whoever changes it at this moment holds its lock:
 -- either the change is seen by that look, or this is seen by the change.
 CREATE FUNCTION {schema}.watch(p_id bytea) RETURNS void
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 BEGIN
     INSERT INTO {schema}.watch (id, until)
     VALUES (p_id, {schema}.millis(NULL) + 600000);
@@ -236,7 +239,7 @@ END $$;
 -- 1 done, 0 no such record, -1 refused
 CREATE FUNCTION {schema}.resolve(
     p_id bytea, p_executed boolean, p_status integer, p_result bytea, p_now bigint
-) RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+) RETURNS integer LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 DECLARE
     r {schema}.record%ROWTYPE;
     v_now bigint;
@@ -264,7 +267,7 @@ BEGIN
 END $$;
 
 CREATE FUNCTION {schema}.forget(p_id bytea, p_now bigint)
-RETURNS integer LANGUAGE plpgsql VOLATILE AS $$
+RETURNS integer LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 DECLARE
     r {schema}.record%ROWTYPE;
     v_now bigint;
@@ -286,7 +289,7 @@ END $$;
 
 -- Removes some of what has expired, and nothing that anybody is at. How many rows went.
 CREATE FUNCTION {schema}.sweep(p_most integer, p_now bigint)
-RETURNS bigint LANGUAGE plpgsql VOLATILE AS $$
+RETURNS bigint LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 DECLARE
     v_now bigint := {schema}.millis(p_now);
     v_gone bigint;

@@ -17,7 +17,7 @@ CREATE FUNCTION {schema}.begin_claim(
     OUT busy boolean, OUT won boolean, OUT fence bigint, OUT attempt bigint, OUT state smallint,
     OUT status integer, OUT fingerprint bytea, OUT lease_left bigint, OUT age bigint,
     OUT expires_in bigint, OUT label bytea, OUT result bytea
-) LANGUAGE plpgsql VOLATILE AS $$
+) LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 #variable_conflict use_column
 DECLARE
     r {schema}.record%ROWTYPE;
@@ -53,7 +53,7 @@ END $$;
 CREATE FUNCTION {schema}.end_claim(
     p_id bytea, p_fence bigint, p_nonce bytea, p_state smallint, p_status integer,
     p_fingerprint bytea, p_result bytea, p_label bytea, p_age bigint, p_keep bigint, p_now bigint
-) RETURNS boolean LANGUAGE plpgsql VOLATILE AS $$
+) RETURNS boolean LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 DECLARE
     v_now bigint := {schema}.millis(p_now);
 BEGIN
@@ -78,7 +78,7 @@ END $$;
 
 -- Whether a transaction that ended unseen was committed: waits until it has ended.
 CREATE FUNCTION {schema}.was_committed(p_id bytea, p_fence bigint) RETURNS boolean
-LANGUAGE plpgsql VOLATILE AS $$
+LANGUAGE plpgsql VOLATILE SET enable_seqscan = off AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock({schema}.transaction_lock(p_id));
     RETURN EXISTS (SELECT FROM {schema}.record t WHERE t.id = p_id AND t.fence = p_fence);

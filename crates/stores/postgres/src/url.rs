@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn hazard_47_bad_urls_are_refused_with_the_remedy_and_without_the_password() {
+    fn bad_urls_are_refused_with_the_remedy_and_without_the_password() {
         for (url, expected) in [
             ("postgre://h/db", "begins with `postgres://`"),
             ("postgres://u:hunter2/x@h/db", "`%2F`"),

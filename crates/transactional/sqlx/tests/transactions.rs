@@ -293,7 +293,7 @@ async fn hazard_01_of_a_hundred_at_once_one_executes() {
 /// Every exchange with the server cut once, before it reaches the server and before its answer
 /// reaches us: money never moves twice, never half, and whoever was told 200 is told the same again.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn hazard_42_a_connection_cut_at_any_point_leaves_both_or_nothing() {
+async fn hazard_45_a_connection_cut_at_any_point_leaves_both_or_nothing() {
     let (server, pool) = bank().await;
     let mut done = 0;
     for replies in [false, true] {

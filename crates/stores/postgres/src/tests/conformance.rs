@@ -159,7 +159,7 @@ fn keeps_the_contract() {
 /// Behind a pooler that gives a session for a transaction alone, where nobody can listen: what this
 /// process does is heard of all the same.
 #[test]
-fn keeps_the_contract_behind_a_pooler_in_transaction_mode() {
+fn hazard_45_keeps_the_contract_behind_a_pooler_in_transaction_mode() {
     let server = fast();
     let pooler = start_pgbouncer(&server);
     Deaf::url()

@@ -14,7 +14,7 @@ async fn refused(url: &str) -> StoreError {
 }
 
 #[tokio::test]
-async fn hazard_47_what_cannot_work_is_refused_at_the_start_with_the_remedy() {
+async fn what_cannot_work_is_refused_at_the_start_with_the_remedy() {
     let server = start_postgres();
     let (url, address) = (server.url(), server.address());
     let user = format!("postgres://onlyonce:{PASSWORD}@{address}");
@@ -68,14 +68,27 @@ async fn hazard_47_what_cannot_work_is_refused_at_the_start_with_the_remedy() {
         error.contains("`guest` lacks rights") && error.contains("GRANT"),
         "{error}"
     );
+}
+
+/// A schema that a newer version has made is neither worked with nor changed.
+#[tokio::test]
+async fn hazard_47_a_newer_schema_is_refused() {
+    let server = start_postgres();
+    let url = server.url();
+    PostgresStore::migrate(&url).await.unwrap();
     sql(&url, "INSERT INTO onlyonce.migration (version) VALUES (99)").await;
-    let newer = refused(&url).await;
-    assert!(newer.to_string().contains("too old"), "{newer}");
-    assert!(PostgresStore::migrate(&url).await.is_err());
+    for error in [
+        refused(&url).await,
+        PostgresStore::migrate(&url).await.unwrap_err(),
+        PostgresStore::migration(&url).await.unwrap_err(),
+    ] {
+        assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
+        assert!(error.to_string().contains("too old"), "{error}");
+    }
 }
 
 #[tokio::test]
-async fn hazard_45_what_may_lose_records_is_said() {
+async fn what_may_lose_records_is_said() {
     let server = start_postgres_with(&["fsync=off"]);
     let url = server.url();
     sql(&url, "ALTER ROLE onlyonce SET synchronous_commit = off").await;

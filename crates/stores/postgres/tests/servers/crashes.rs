@@ -10,7 +10,7 @@ use crate::support::{bid, complete, connect, eventually, held, new_id, result_of
 /// What was acknowledged is there after a crash, in each step of a request; and the same store
 /// goes on with it.
 #[tokio::test]
-async fn hazard_42_what_was_acknowledged_survives_a_crash_of_the_server() {
+async fn what_was_acknowledged_survives_a_crash_of_the_server() {
     let mut server = start_postgres();
     let store = connect(&server.url()).await;
     let (claimed, completed) = (bid(new_id()), bid(new_id()));

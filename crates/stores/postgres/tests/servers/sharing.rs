@@ -135,6 +135,54 @@ async fn what_an_operator_does_is_announced_to_every_node() {
     drop(subscription);
 }
 
+/// A session that made its plans while the table was empty does not read all of it later.
+#[tokio::test]
+async fn hazard_45_plans_made_on_an_empty_table_still_use_the_index() {
+    let server = start_postgres_with(&["fsync=off", "autovacuum=off"]);
+    let url = server.url();
+    // Making an index reads the table, too.
+    PostgresStore::migrate(&url).await.unwrap();
+    let builder = PostgresStore::builder(&url).connections(1).listen(false);
+    let store = open(builder.timeout(Duration::from_secs(20))).await;
+    let steps = async || {
+        let (finished, given_up) = (bid(new_id()), bid(new_id()));
+        let lease = win(&store, &finished).await;
+        complete(&store, &lease, "done").await;
+        held(&store, &finished).await;
+        assert_eq!(store.forget(&finished.id).await.unwrap(), Resolved::Applied);
+        let lease = win(&store, &given_up).await;
+        let _ = store.release(&lease).await.unwrap();
+    };
+    // It is known to be empty, and each statement has had its plan made for good.
+    sql(&url, "VACUUM ANALYZE onlyonce.record").await;
+    for _ in 0..10 {
+        steps().await;
+    }
+    let fill = "INSERT INTO onlyonce.record
+            (id, state, status, attempt, fence, created, expires, sweep, nonce, label)
+        SELECT decode(md5(n::text) || md5('x' || n), 'hex'), 3, 200, 1, 0, 0, 9e15, 1, '', ''
+        FROM generate_series(1, 50000) n";
+    sql(&url, fill).await;
+    let scans = async || {
+        let scans = "SELECT seq_scan FROM pg_stat_user_tables
+                     WHERE schemaname = 'onlyonce' AND relname = 'record'";
+        sql(&url, scans).await[0].clone().unwrap()
+    };
+    // The session tells of its scans when it ends.
+    let before = scans().await;
+    for _ in 0..10 {
+        steps().await;
+    }
+    drop(store);
+    let ended = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'onlyonce'";
+    while sql(&url, ended).await != [Some("0".to_owned())] {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let after = scans().await;
+    let (before, after): (u64, u64) = (before.parse().unwrap(), after.parse().unwrap());
+    assert_eq!(before, after, "times that the whole table was read");
+}
+
 /// Expired records go, and nothing else does.
 #[tokio::test]
 async fn hazard_38_expired_records_are_swept() {

@@ -82,7 +82,7 @@ async fn hazard_41_steps_are_repeated_when_the_connection_breaks() {
 /// A server that is gone without a word: the step ends in time, and so does every later one; the
 /// connections that hang are not used again.
 #[tokio::test]
-async fn hazard_44_a_silent_server_takes_no_longer_than_the_limit() {
+async fn a_silent_server_takes_no_longer_than_the_limit() {
     let server = start_postgres();
     let proxy = Proxy::start(server.port());
     let store = through(&server, &proxy, SHORT).await;

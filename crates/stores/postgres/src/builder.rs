@@ -9,6 +9,7 @@ use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use onlyonce_core::{InvalidationHub, StoreError, Watchers};
 
 use crate::announce::Announcements;
+use crate::batch::Gate;
 use crate::examine::examine;
 use crate::listener::Listener;
 use crate::migrate;
@@ -193,8 +194,12 @@ impl Builder {
             let channel = settings.schema.channel();
             Listener::new(config, tls, channel, watchers.clone(), settings.timeout)
         });
+        // Half of the connections for each kind; the rest for what goes alone.
+        let flights = (settings.connections / 2).max(1);
         let inner = Arc::new(Inner {
             statements: settings.schema.statements(),
+            claims: Gate::new(flights),
+            endings: Gate::new(flights),
             caller,
             watchers,
             listener,

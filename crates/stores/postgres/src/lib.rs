@@ -46,6 +46,7 @@
 //! they did not have yet is lost when one is promoted: `synchronous_standby_names` closes that gap.
 
 mod announce;
+mod batch;
 mod builder;
 mod error;
 mod examine;

@@ -33,9 +33,15 @@ struct Setup {
 }
 
 struct AtWork {
-    /// Odd while it listens; another number with each connection.
-    epoch: watch::Receiver<u64>,
+    line: watch::Receiver<Line>,
     _task: AbortOnDropHandle<()>,
+}
+
+/// The connection, while it listens, and a number that is another one with each.
+#[derive(Clone, Default)]
+struct Line {
+    number: u64,
+    client: Option<Arc<Client>>,
 }
 
 impl Listener {
@@ -66,26 +72,36 @@ impl Listener {
     )]
     pub(crate) async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
         let at_work = self.at_work.get_or_init(|| async {
-            let (send, epoch) = watch::channel(0);
+            let (send, line) = watch::channel(Line::default());
             let task = tokio::spawn(listen(Arc::clone(&self.setup), send));
             AtWork {
-                epoch,
+                line,
                 _task: AbortOnDropHandle::new(task),
             }
         });
-        let mut epoch = at_work.await.epoch.clone();
+        let mut line = at_work.await.line.clone();
         let listening = async {
             loop {
-                let seen = epoch.wait_for(|epoch| epoch % 2 == 1).await;
-                let seen = seen.map(|epoch| *epoch).ok();
-                let Some(seen) = seen else {
+                let seen = line.wait_for(|line| line.client.is_some()).await;
+                let seen = seen.map(|line| line.clone()).ok();
+                let Some(Line {
+                    number,
+                    client: Some(client),
+                }) = seen
+                else {
                     // The task ends with the store alone: until the limit, nothing comes.
                     std::future::pending::<()>().await;
                     continue;
                 };
+                // The server tells of earlier changes before it answers: they wake nobody who
+                // watches from now on.
+                if client.batch_execute("SELECT 1").await.is_err() {
+                    let _ = line.changed().await;
+                    continue;
+                }
                 let changes = self.setup.watchers.watch(id);
                 // All who were there when a connection broke have been woken.
-                if *epoch.borrow() == seen {
+                if line.borrow().number == number {
                     return changes;
                 }
             }
@@ -103,12 +119,13 @@ impl Listener {
     }
 }
 
-async fn listen(setup: Arc<Setup>, epoch: watch::Sender<u64>) {
+async fn listen(setup: Arc<Setup>, line: watch::Sender<Line>) {
     loop {
-        let ended = setup.listen(&epoch).await;
-        if *epoch.borrow() % 2 == 1 {
-            epoch.send_modify(|epoch| *epoch += 1);
-        }
+        let ended = setup.listen(&line).await;
+        line.send_modify(|line| {
+            line.number += 1;
+            line.client = None;
+        });
         setup.watchers.notify_all();
         if let Err(error) = ended {
             tracing::debug!(
@@ -122,7 +139,7 @@ async fn listen(setup: Arc<Setup>, epoch: watch::Sender<u64>) {
 
 impl Setup {
     /// Listens until the connection breaks.
-    async fn listen(&self, epoch: &watch::Sender<u64>) -> Result<(), StoreError> {
+    async fn listen(&self, line: &watch::Sender<Line>) -> Result<(), StoreError> {
         const OPERATION: Operation = Operation::Watch;
         let connecting = timeout(self.limit, self.config.connect(self.tls.clone()));
         let Ok(connected) = connecting.await else {
@@ -142,7 +159,8 @@ impl Setup {
         }));
         let begin = format!("LISTEN \"{}\"", self.channel);
         self.ask(&client, &begin).await?;
-        epoch.send_modify(|epoch| *epoch += 1);
+        let client = Arc::new(client);
+        line.send_modify(|line| line.client = Some(Arc::clone(&client)));
         loop {
             tokio::select! {
                 _ = &mut reading => return Ok(()),

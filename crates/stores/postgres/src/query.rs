@@ -86,9 +86,19 @@ impl Schema {
         // A lease that has run out counts as unknown.
         let kind = "CASE WHEN state = 0 AND lease_until <= n.now THEN 1 ELSE state END";
         Statements {
-            claim: format!("SELECT * FROM {s}.claim($1, $2, $3, $4, $5, $6, $7, $8)"),
+            claim: format!(
+                "SELECT c.* FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY \
+                     AS k(id, nonce, print, lease, keep, retry, label, place), \
+                     LATERAL {s}.claim(id, nonce, print, lease, keep, retry, k.label, $8) c \
+                 ORDER BY place"
+            ),
             renew: format!("SELECT {s}.renew($1, $2, $3, $4, $5)"),
-            complete: format!("SELECT {s}.complete($1, $2, $3, $4, $5, $6, $7, $8)"),
+            complete: format!(
+                "SELECT c FROM unnest($1, $2, $3, $4, $5, $6, $7) WITH ORDINALITY \
+                     AS k(id, fence, state, status, print, result, keep, place), \
+                     LATERAL {s}.complete(id, fence, state, status, print, result, keep, $8) c \
+                 ORDER BY place"
+            ),
             release: format!("SELECT {s}.release($1, $2, $3)"),
             watch: format!("SELECT {s}.watch($1)"),
             list: format!(

@@ -6,14 +6,15 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use onlyonce_core::{
-    Algorithm, Attempt, Changes, Claim, Completion, Done, Effects, Fence, Fenced, Fingerprint,
-    Lease, OnUnknown, Operation, Record, RecordId, Renewal, State, Store, StoreError,
-    StoreErrorKind, Timestamp, Watchers,
+    Algorithm, Attempt, Changes, Claim, Completion, Effects, Fence, Fenced, Fingerprint, Lease,
+    Operation, Record, RecordId, Renewal, State, Store, StoreError, StoreErrorKind, Timestamp,
+    Watchers,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
 
 use crate::announce::Announcements;
+use crate::batch::{Ending, Gate};
 use crate::builder::Builder;
 use crate::error::strange;
 use crate::examine::Warning;
@@ -30,6 +31,8 @@ pub struct PostgresStore(pub(crate) Arc<Inner>);
 pub(crate) struct Inner {
     pub(crate) caller: Caller,
     pub(crate) statements: Statements,
+    pub(crate) claims: Gate<Attempt>,
+    pub(crate) endings: Gate<Ending>,
     pub(crate) watchers: Watchers,
     pub(crate) listener: Option<Listener>,
     pub(crate) announcements: Arc<Announcements>,
@@ -99,39 +102,7 @@ impl PostgresStore {
 
 impl Store for PostgresStore {
     async fn claim(&self, attempt: &Attempt) -> Result<Claim, StoreError> {
-        const OPERATION: Operation = Operation::Claim;
-        let fingerprint = attempt.fingerprint.as_ref().map(fingerprint_bytes);
-        let (lease, keep) = (millis(attempt.lease), millis(attempt.keep));
-        let retry = attempt.on_unknown == OnUnknown::Retry;
-        let label = attempt.label.as_bytes();
-        let rows = self
-            .0
-            .call(
-                OPERATION,
-                true,
-                &self.0.statements.claim,
-                &[
-                    (&&attempt.id.as_bytes()[..], Type::BYTEA),
-                    (&&attempt.nonce.as_bytes()[..], Type::BYTEA),
-                    (&fingerprint, Type::BYTEA),
-                    (&lease, Type::INT8),
-                    (&keep, Type::INT8),
-                    (&retry, Type::BOOL),
-                    (&label, Type::BYTEA),
-                ],
-            )
-            .await?;
-        let row = only(OPERATION, &rows)?;
-        let won: bool = row.try_get("won").map_err(|e| strange(OPERATION, e))?;
-        if !won {
-            return Ok(Claim::Held(record(OPERATION, row, true)?));
-        }
-        Ok(Claim::Won(Lease {
-            id: attempt.id,
-            fence: fence(OPERATION, row)?,
-            attempt: number(OPERATION, row)?,
-            effects: Effects::Apart,
-        }))
+        self.0.together(attempt.clone()).await
     }
 
     async fn renew(&self, lease: &Lease, renewal: &Renewal) -> Result<Fenced, StoreError> {
@@ -160,32 +131,14 @@ impl Store for PostgresStore {
         completion: &Completion,
         keep: Duration,
     ) -> Result<Fenced, StoreError> {
-        let (state, status, result) = match &completion.done {
-            Done::Unknown => (1_i16, None, None),
-            Done::Kept { status, result } => (2, Some(i32::from(*status)), Some(&result[..])),
-            Done::NotKept { status } => (3, Some(i32::from(*status)), None),
+        let ending = Ending {
+            lease: lease.clone(),
+            completion: completion.clone(),
+            keep,
         };
-        let fingerprint = completion.fingerprint.as_ref().map(fingerprint_bytes);
-        let (fence, keep) = (fence_number(lease.fence), millis(keep));
-        let rows = self
-            .0
-            .call(
-                Operation::Complete,
-                true,
-                &self.0.statements.complete,
-                &[
-                    (&&lease.id.as_bytes()[..], Type::BYTEA),
-                    (&fence, Type::INT8),
-                    (&state, Type::INT2),
-                    (&status, Type::INT4),
-                    (&fingerprint, Type::BYTEA),
-                    (&result, Type::BYTEA),
-                    (&keep, Type::INT8),
-                ],
-            )
-            .await?;
+        let ended = self.0.together(ending).await;
         self.0.watchers.notify(&lease.id);
-        fenced(Operation::Complete, &rows)
+        ended
     }
 
     /// Not sent again by itself when a connection breaks: the second answer would not tell whose
@@ -265,21 +218,36 @@ impl Inner {
 const LONGEST: u64 = 1 << 50;
 
 /// A span in whole milliseconds, rounded up: a promise of "at least so long" is kept.
-fn millis(span: Duration) -> i64 {
+pub(crate) fn millis(span: Duration) -> i64 {
     let millis = Timestamp::from_millis(0).plus(span).as_millis();
     i64::try_from(millis.min(LONGEST)).unwrap_or(i64::MAX)
 }
 
 /// A fence that no sequence has given fits no record.
-fn fence_number(fence: Fence) -> i64 {
+pub(crate) fn fence_number(fence: Fence) -> i64 {
     i64::try_from(fence.get()).unwrap_or(-1)
 }
 
-fn fingerprint_bytes(fingerprint: &Fingerprint) -> Vec<u8> {
+pub(crate) fn fingerprint_bytes(fingerprint: &Fingerprint) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(33);
     bytes.push(fingerprint.algorithm() as u8);
     bytes.extend(fingerprint.digest());
     bytes
+}
+
+/// What a row of `claim` says.
+pub(crate) fn claim_of(attempt: &Attempt, row: &Row) -> Result<Claim, StoreError> {
+    const OPERATION: Operation = Operation::Claim;
+    let won: bool = row.try_get("won").map_err(|e| strange(OPERATION, e))?;
+    if !won {
+        return Ok(Claim::Held(record(OPERATION, row, true)?));
+    }
+    Ok(Claim::Won(Lease {
+        id: attempt.id,
+        fence: fence(OPERATION, row)?,
+        attempt: number(OPERATION, row)?,
+        effects: Effects::Apart,
+    }))
 }
 
 /// What a row of `claim` or of the listing says.

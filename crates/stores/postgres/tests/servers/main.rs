@@ -1,6 +1,7 @@
 //! What only real servers show: refusals at the start, lost answers, crashes, several nodes.
 #![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
 
+mod batches;
 mod connecting;
 mod crashes;
 mod sharing;

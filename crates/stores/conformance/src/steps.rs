@@ -4,8 +4,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use onlyonce_core::{
-    Attempt, Claim, Completion, Done, Effects, Fence, Fingerprint, Inspect, Lease, Nonce, OnUnknown,
-    RecordId, Renewal, Resolution, Store,
+    Attempt, Claim, Completion, Done, Effects, Fence, Fingerprint, Inspect, Lease, Nonce,
+    OnUnknown, RecordId, Renewal, Resolution, Store,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;

@@ -19,4 +19,3 @@ mod shutdown;
 mod store_failures;
 mod streams;
 mod upstream_failures;
-mod wrappers;

@@ -7,3 +7,5 @@ mod curl;
 mod http_server;
 mod nginx;
 mod python;
+mod shared;
+mod wrappers;

@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 #[derive(Debug)]
 pub(crate) struct Program {
     child: Child,
-    /// Waits for the end of its input, which is ours.
+    /// Waits for the end of its input, which is ours; then kills, and cleans up.
     watchdog: Child,
 }
 
@@ -57,9 +57,11 @@ impl Program {
         let child = command.spawn();
         let child =
             child.unwrap_or_else(|error| panic!("{} can't start: {error}", program.display()));
-        let watch = format!("read -r _; kill -9 {}", child.id());
+        // With its folder: a handle in a static is never dropped, nor is that of a killed process.
+        let watch = "read -r _; kill -9 \"$1\"; sleep 0.2; rm -rf -- \"$2\"";
         let watchdog = Command::new("sh")
-            .args(["-c", &watch])
+            .args(["-c", watch, "watchdog", &child.id().to_string()])
+            .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())

@@ -95,7 +95,9 @@ mod linear;
 mod model;
 mod rig;
 mod steps;
+mod still;
 mod suite;
 
 pub use harness::{ExactTime, Harness, Reopen, run};
+pub use still::Still;
 pub use suite::{Check, all, in_real_time};

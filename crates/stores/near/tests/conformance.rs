@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use onlyonce_conformance::{ExactTime, Harness, conformance};
+use onlyonce_conformance::{ExactTime, Harness, Still, conformance};
 use onlyonce_core::{
     Attempt, Changes, Claim, Completion, Counts, Fence, Fenced, Inspect, InspectFuture, Lease,
     Listed, ManualClock, Page, Record, RecordId, Renewal, Resolution, Resolved, Store, StoreError,
@@ -23,18 +23,18 @@ fn near(store: &MemoryStore, clock: &Arc<ManualClock>) -> Near<MemoryStore> {
 struct One {
     clock: Arc<ManualClock>,
     memory: MemoryStore,
-    store: Arc<Near<MemoryStore>>,
+    store: Arc<Still<Near<MemoryStore>>>,
 }
 
 impl Harness for One {
-    type Store = Near<MemoryStore>;
+    type Store = Still<Near<MemoryStore>>;
     const TICK: Duration = Duration::from_secs(1);
     const PATIENCE: Duration = Duration::from_secs(30);
 
     async fn fresh() -> Self {
         let clock = Arc::new(ManualClock::new());
         let memory = MemoryStore::builder().clock(Arc::clone(&clock)).build();
-        let store = Arc::new(near(&memory, &clock));
+        let store = Arc::new(Still::new(near(&memory, &clock)));
         Self {
             clock,
             memory,
@@ -47,7 +47,7 @@ impl Harness for One {
     }
 
     async fn advance(&self, by: Duration) {
-        self.clock.advance(by);
+        self.store.between_steps(|| self.clock.advance(by)).await;
     }
 
     fn open_watches(&self) -> usize {
@@ -155,11 +155,11 @@ impl Inspect for Turns {
 struct Two {
     clock: Arc<ManualClock>,
     memory: MemoryStore,
-    store: Arc<Turns>,
+    store: Arc<Still<Turns>>,
 }
 
 impl Harness for Two {
-    type Store = Turns;
+    type Store = Still<Turns>;
     const TICK: Duration = One::TICK;
     const PATIENCE: Duration = One::PATIENCE;
 
@@ -169,11 +169,11 @@ impl Harness for Two {
         let nodes = [near(&memory, &clock), near(&memory, &clock)];
         let turn = AtomicUsize::new(0);
         let owners = Mutex::default();
-        let store = Arc::new(Turns {
+        let store = Arc::new(Still::new(Turns {
             nodes,
             turn,
             owners,
-        });
+        }));
         Self {
             clock,
             memory,
@@ -186,7 +186,7 @@ impl Harness for Two {
     }
 
     async fn advance(&self, by: Duration) {
-        self.clock.advance(by);
+        self.store.between_steps(|| self.clock.advance(by)).await;
     }
 
     fn open_watches(&self) -> usize {

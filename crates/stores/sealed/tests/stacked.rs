@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onlyonce_conformance::{ExactTime, Harness, conformance};
+use onlyonce_conformance::{ExactTime, Harness, Still, conformance};
 use onlyonce_core::{AnyStore, ManualClock};
 use onlyonce_guard::{Breaker, Guard};
 use onlyonce_memory::MemoryStore;
@@ -12,12 +12,12 @@ use onlyonce_sealed::{Compression, KeyRing, Sealed, SealingKey};
 
 struct Stack {
     clock: Arc<ManualClock>,
-    store: Arc<AnyStore>,
+    store: Arc<Still<AnyStore>>,
     memory: MemoryStore,
 }
 
 impl Harness for Stack {
-    type Store = AnyStore;
+    type Store = Still<AnyStore>;
     const TICK: Duration = Duration::from_secs(1);
     const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -35,7 +35,7 @@ impl Harness for Stack {
         let store = AnyStore::announcing(Arc::new(sealed.build(store)));
         Self {
             clock,
-            store: Arc::new(store),
+            store: Arc::new(Still::new(store)),
             memory,
         }
     }
@@ -45,7 +45,7 @@ impl Harness for Stack {
     }
 
     async fn advance(&self, by: Duration) {
-        self.clock.advance(by);
+        self.store.between_steps(|| self.clock.advance(by)).await;
     }
 
     fn open_watches(&self) -> usize {

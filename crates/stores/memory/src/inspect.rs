@@ -54,13 +54,18 @@ impl Inspect for MemoryStore {
                 match entry.resolve(resolution, now, || self.0.draw_fence()) {
                     ResolveStep::Write(entry) => {
                         let (_, old) = self.0.write(records, *id, entry);
+                        self.0.invalidations.void(id);
                         (Resolved::Applied, old)
                     }
-                    ResolveStep::Remove => (Resolved::Applied, self.0.remove(records, id)),
+                    ResolveStep::Remove => {
+                        let old = self.0.remove(records, id);
+                        self.0.invalidations.void(id);
+                        (Resolved::Applied, old)
+                    }
                     ResolveStep::Refused => (Resolved::Refused, None),
                 }
             });
-            self.tell(id, resolved);
+            self.wake(id, resolved);
             Ok(resolved)
         })
     }
@@ -70,12 +75,17 @@ impl Inspect for MemoryStore {
             let forgotten = self.0.on(id, |records, now| {
                 let live = records.entry(id).filter(|entry| !entry.is_expired(now));
                 match live.map(|entry| entry.may_forget(now)) {
-                    Some(true) => (Resolved::Applied, self.0.remove(records, id)),
+                    Some(true) => {
+                        let old = self.0.remove(records, id);
+                        // Under the lock: nobody sees that it is gone while a copy is still used.
+                        self.0.invalidations.void(id);
+                        (Resolved::Applied, old)
+                    }
                     Some(false) => (Resolved::Refused, None),
                     None => (Resolved::NotFound, None),
                 }
             });
-            self.tell(id, forgotten);
+            self.wake(id, forgotten);
             Ok(forgotten)
         })
     }
@@ -127,9 +137,8 @@ impl MemoryStore {
         }
     }
 
-    fn tell(&self, id: &RecordId, resolved: Resolved) {
+    fn wake(&self, id: &RecordId, resolved: Resolved) {
         if resolved == Resolved::Applied {
-            self.0.invalidations.void(id);
             self.0.watchers.notify(id);
         }
     }

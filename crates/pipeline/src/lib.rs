@@ -1,0 +1,1 @@
+//! The request pipeline around the idempotency core, as tower layers.

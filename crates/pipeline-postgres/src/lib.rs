@@ -1,0 +1,5 @@
+//! The pipeline's shared state on PostgreSQL. One folder and one feature for each layer that keeps
+//! something.
+
+#[cfg(feature = "blocklist")]
+mod blocklist;

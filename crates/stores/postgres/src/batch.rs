@@ -14,7 +14,8 @@ use tokio_postgres::types::Type;
 
 use crate::error::strange;
 use crate::query::Parameter;
-use crate::store::{Inner, claim_of, corrupt, fence_number, fingerprint_bytes, millis};
+use crate::record::corrupt;
+use crate::store::{Inner, claim_of, fence_number, fingerprint_bytes, millis};
 
 /// Steps in one statement.
 const MOST: usize = 64;

@@ -12,7 +12,8 @@ use tokio_postgres::types::Type;
 use crate::PostgresStore;
 use crate::error::strange;
 use crate::query::Parameter;
-use crate::store::{corrupt, only, record};
+use crate::record::{RawRecord, corrupt};
+use crate::store::only;
 
 const OPERATION: Operation = Operation::Inspect;
 /// For what reads the whole table.
@@ -46,7 +47,7 @@ impl Inspect for PostgresStore {
             let rows = self.0.caller.query(OPERATION, true, statement, &parameters);
             let rows = rows.await?;
             rows.first()
-                .map(|row| record(OPERATION, row, true))
+                .map(|row| RawRecord::of_row(OPERATION, row, true)?.parse(OPERATION))
                 .transpose()
         })
     }
@@ -132,7 +133,7 @@ fn listed(row: &Row) -> Result<Listed, StoreError> {
     let id = id.try_into().map_err(|_| corrupt(OPERATION))?;
     Ok(Listed {
         id: RecordId::from_bytes(id),
-        record: record(OPERATION, row, false)?,
+        record: RawRecord::of_row(OPERATION, row, false)?.parse(OPERATION)?,
     })
 }
 

@@ -54,8 +54,11 @@ mod inspect;
 mod listener;
 mod migrate;
 mod query;
+mod record;
 mod store;
 mod tls;
+#[doc(hidden)]
+pub mod transactional;
 mod upkeep;
 mod url;
 
@@ -66,16 +69,3 @@ pub use builder::Builder;
 pub use examine::Warning;
 pub use migrate::Migrated;
 pub use store::PostgresStore;
-
-/// The version of the schema that this version works with. For the transactional mode's crates.
-#[doc(hidden)]
-pub const SCHEMA_VERSION: i32 = migrate::CURRENT;
-
-/// A schema's name as it may stand in a statement. For the transactional mode's crates.
-///
-/// # Errors
-/// When it can't be a schema's name.
-#[doc(hidden)]
-pub fn quoted_schema(name: &str) -> Result<String, onlyonce_core::StoreError> {
-    query::Schema::new(name).map(|schema| schema.quoted())
-}

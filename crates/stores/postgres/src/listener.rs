@@ -1,14 +1,15 @@
 //! The connection on which the server tells of changes.
 
 use std::future::poll_fn;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use onlyonce_core::{Changes, Operation, RecordId, StoreError, StoreErrorKind, Watchers};
 use tokio::sync::{OnceCell, watch};
 use tokio::time::timeout;
-use tokio_postgres::{AsyncMessage, Client, Config};
-use tokio_postgres_rustls::MakeRustlsConnect;
+use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
+use tokio_postgres::{AsyncMessage, Client, Config, Error, Socket};
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::error::{of_connecting, of_query};
@@ -19,14 +20,13 @@ const HEARTBEAT: Duration = Duration::from_secs(15);
 const PAUSE: Duration = Duration::from_millis(200);
 
 /// Listens from the first watch on, for as long as the store lives.
-pub(crate) struct Listener {
+pub struct Listener {
     setup: Arc<Setup>,
     at_work: OnceCell<AtWork>,
 }
 
 struct Setup {
-    config: Config,
-    tls: MakeRustlsConnect,
+    dial: Box<dyn Dial>,
     channel: String,
     watchers: Watchers,
     limit: Duration,
@@ -45,16 +45,22 @@ struct Line {
 }
 
 impl Listener {
-    pub(crate) fn new(
+    /// Steps of its connection take `limit` at most.
+    pub fn new<T>(
         config: Config,
-        tls: MakeRustlsConnect,
+        tls: T,
         channel: String,
         watchers: Watchers,
         limit: Duration,
-    ) -> Self {
+    ) -> Self
+    where
+        T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+        T::Stream: Send,
+        T::TlsConnect: Send,
+        <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+    {
         let setup = Setup {
-            config,
-            tls,
+            dial: Box::new(Server { config, tls }),
             channel,
             watchers,
             limit,
@@ -66,11 +72,15 @@ impl Listener {
     }
 
     /// Watches a record from now on, once the connection listens. The server is yet to be told.
+    ///
+    /// # Errors
+    /// [`Unavailable`](StoreErrorKind::Unavailable) when there is no such connection within the
+    /// limit.
     #[expect(
         clippy::async_yields_async,
         reason = "changes are awaited by the caller"
     )]
-    pub(crate) async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
+    pub async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
         let at_work = self.at_work.get_or_init(|| async {
             let (send, line) = watch::channel(Line::default());
             let task = tokio::spawn(listen(Arc::clone(&self.setup), send));
@@ -141,22 +151,11 @@ impl Setup {
     /// Listens until the connection breaks.
     async fn listen(&self, line: &watch::Sender<Line>) -> Result<(), StoreError> {
         const OPERATION: Operation = Operation::Watch;
-        let connecting = timeout(self.limit, self.config.connect(self.tls.clone()));
-        let Ok(connected) = connecting.await else {
+        let dialling = timeout(self.limit, self.dial.dial(self.watchers.clone()));
+        let Ok(connected) = dialling.await else {
             return Ok(());
         };
-        let (client, mut connection) =
-            connected.map_err(|error| of_connecting(OPERATION, error))?;
-        let watchers = self.watchers.clone();
-        let mut reading = AbortOnDropHandle::new(tokio::spawn(async move {
-            while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notification(notification) = message
-                    && let Ok(id) = notification.payload().parse::<RecordId>()
-                {
-                    watchers.notify(&id);
-                }
-            }
-        }));
+        let (client, mut reading) = connected.map_err(|error| of_connecting(OPERATION, error))?;
         let begin = format!("LISTEN \"{}\"", self.channel);
         self.ask(&client, &begin).await?;
         let client = Arc::new(client);
@@ -180,5 +179,43 @@ impl Setup {
             )
             .with_source(elapsed)),
         }
+    }
+}
+
+/// Makes connections, whatever their TLS.
+trait Dial: Send + Sync {
+    /// A connection, and the task that reads it.
+    fn dial(&self, watchers: Watchers) -> Dialling<'_>;
+}
+
+type Dialling<'a> =
+    Pin<Box<dyn Future<Output = Result<(Client, AbortOnDropHandle<()>), Error>> + Send + 'a>>;
+
+struct Server<T> {
+    config: Config,
+    tls: T,
+}
+
+impl<T> Dial for Server<T>
+where
+    T: MakeTlsConnect<Socket> + Clone + Send + Sync + 'static,
+    T::Stream: Send,
+    T::TlsConnect: Send,
+    <T::TlsConnect as TlsConnect<Socket>>::Future: Send,
+{
+    fn dial(&self, watchers: Watchers) -> Dialling<'_> {
+        Box::pin(async move {
+            let (client, mut connection) = self.config.connect(self.tls.clone()).await?;
+            let reading = tokio::spawn(async move {
+                while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
+                    if let AsyncMessage::Notification(notification) = message
+                        && let Ok(id) = notification.payload().parse::<RecordId>()
+                    {
+                        watchers.notify(&id);
+                    }
+                }
+            });
+            Ok((client, AbortOnDropHandle::new(reading)))
+        })
     }
 }

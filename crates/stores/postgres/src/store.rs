@@ -4,11 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use onlyonce_core::{
-    Algorithm, Attempt, Changes, Claim, Completion, Effects, Fence, Fenced, Fingerprint, Lease,
-    Operation, Record, RecordId, Renewal, State, Store, StoreError, StoreErrorKind, Timestamp,
-    Watchers,
+    Attempt, Changes, Claim, Completion, Effects, Fence, Fenced, Fingerprint, Lease, Operation,
+    RecordId, Renewal, Store, StoreError, StoreErrorKind, Timestamp, Watchers,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::Type;
@@ -21,6 +19,7 @@ use crate::examine::Warning;
 use crate::listener::Listener;
 use crate::migrate::{self, Migrated};
 use crate::query::{Caller, Parameter, Statements};
+use crate::record::{self, RawRecord, corrupt};
 
 /// Records on PostgreSQL. Cloning is cheap and gives the same store.
 ///
@@ -239,85 +238,16 @@ pub(crate) fn fingerprint_bytes(fingerprint: &Fingerprint) -> Vec<u8> {
 pub(crate) fn claim_of(attempt: &Attempt, row: &Row) -> Result<Claim, StoreError> {
     const OPERATION: Operation = Operation::Claim;
     let won: bool = row.try_get("won").map_err(|e| strange(OPERATION, e))?;
+    let columns = RawRecord::of_row(OPERATION, row, true)?;
     if !won {
-        return Ok(Claim::Held(record(OPERATION, row, true)?));
+        return Ok(Claim::Held(columns.parse(OPERATION)?));
     }
     Ok(Claim::Won(Lease {
         id: attempt.id,
-        fence: fence(OPERATION, row)?,
-        attempt: number(OPERATION, row)?,
+        fence: record::fence(OPERATION, columns.fence)?,
+        attempt: record::attempt(OPERATION, columns.attempt)?,
         effects: Effects::Apart,
     }))
-}
-
-/// What a row of `claim` or of the listing says.
-pub(crate) fn record(
-    operation: Operation,
-    row: &Row,
-    with_result: bool,
-) -> Result<Record, StoreError> {
-    let strange = |error| strange(operation, error);
-    let span = |name: &str| -> Result<Duration, StoreError> {
-        let millis: i64 = row.try_get(name).map_err(strange)?;
-        Ok(Duration::from_millis(u64::try_from(millis).unwrap_or(0)))
-    };
-    let status = || -> Result<u16, StoreError> {
-        let status: i32 = row.try_get("status").map_err(strange)?;
-        u16::try_from(status).map_err(|_| corrupt(operation))
-    };
-    let state: i16 = row.try_get("state").map_err(strange)?;
-    let state = match state {
-        0 => State::InProgress {
-            lease_left: span("lease_left")?,
-        },
-        1 => State::Unknown,
-        2 => State::Completed {
-            status: status()?,
-            kept: Some(if with_result {
-                let result: Vec<u8> = row.try_get("result").map_err(strange)?;
-                Bytes::from(result)
-            } else {
-                Bytes::new()
-            }),
-        },
-        3 => State::Completed {
-            status: status()?,
-            kept: None,
-        },
-        _ => return Err(corrupt(operation)),
-    };
-    let fingerprint: Option<&[u8]> = row.try_get("fingerprint").map_err(strange)?;
-    let fingerprint = match fingerprint {
-        None => None,
-        Some([algorithm, digest @ ..]) => {
-            let algorithm = Algorithm::from_u8(*algorithm).ok_or_else(|| corrupt(operation))?;
-            let digest = digest.try_into().map_err(|_| corrupt(operation))?;
-            Some(Fingerprint::from_parts(algorithm, digest))
-        }
-        Some([]) => return Err(corrupt(operation)),
-    };
-    let label: &[u8] = row.try_get("label").map_err(strange)?;
-    let label = std::str::from_utf8(label).map_err(|_| corrupt(operation))?;
-    Ok(Record {
-        fingerprint,
-        attempt: number(operation, row)?,
-        fence: fence(operation, row)?,
-        state,
-        age: span("age")?,
-        expires_in: span("expires_in")?,
-        label: label.into(),
-    })
-}
-
-fn fence(operation: Operation, row: &Row) -> Result<Fence, StoreError> {
-    let fence: i64 = row.try_get("fence").map_err(|e| strange(operation, e))?;
-    let fence = u64::try_from(fence).map_err(|_| corrupt(operation))?;
-    Ok(Fence::new(fence))
-}
-
-fn number(operation: Operation, row: &Row) -> Result<u32, StoreError> {
-    let attempt: i64 = row.try_get("attempt").map_err(|e| strange(operation, e))?;
-    u32::try_from(attempt).map_err(|_| corrupt(operation))
 }
 
 pub(crate) fn only(operation: Operation, rows: &[Row]) -> Result<&Row, StoreError> {
@@ -334,14 +264,6 @@ fn fenced(operation: Operation, rows: &[Row]) -> Result<Fenced, StoreError> {
     } else {
         Fenced::Superseded
     })
-}
-
-pub(crate) fn corrupt(operation: Operation) -> StoreError {
-    StoreError::new(
-        operation,
-        StoreErrorKind::Corrupt,
-        "the database holds something in a record's place that this version of Onlyonce can't read",
-    )
 }
 
 /// An error of connecting.

@@ -68,12 +68,10 @@
 //! [`PostgresStore::migrate`](onlyonce_postgres::PostgresStore::migrate). Its records are listed,
 //! resolved, forgotten and swept as others are, by any store or gateway on the same schema.
 
-mod claim;
-mod end;
+mod driver;
 #[cfg(feature = "axum")]
 mod extract;
 mod listen;
-mod open;
 mod store;
 mod tx;
 

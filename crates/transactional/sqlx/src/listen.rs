@@ -8,13 +8,11 @@ use sqlx::postgres::PgListener;
 use tokio::sync::OnceCell;
 use tokio::task::JoinHandle;
 
-use crate::store::failed;
+use crate::driver::failure;
 
 /// Listens from the first watch on, on a connection of the pool.
 pub(crate) struct Listener {
-    pool: PgPool,
     channel: String,
-    watchers: Watchers,
     at_work: OnceCell<Task>,
 }
 
@@ -27,27 +25,29 @@ impl Drop for Task {
 }
 
 impl Listener {
-    pub(crate) fn new(pool: PgPool, channel: String, watchers: Watchers) -> Self {
+    pub(crate) fn new(channel: String) -> Self {
         Self {
-            pool,
             channel,
-            watchers,
             at_work: OnceCell::new(),
         }
     }
 
-    pub(crate) async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
-        self.at_work.get_or_try_init(|| self.begin()).await?;
-        Ok(self.watchers.watch(id))
+    pub(crate) async fn watch(
+        &self,
+        id: &RecordId,
+        pool: &PgPool,
+        watchers: &Watchers,
+    ) -> Result<Changes, StoreError> {
+        let begun = self.at_work.get_or_try_init(|| self.begin(pool, watchers));
+        begun.await?;
+        Ok(watchers.watch(id))
     }
 
-    async fn begin(&self) -> Result<Task, StoreError> {
-        let refused = |error| failed(Operation::Watch, error);
-        let mut listener = PgListener::connect_with(&self.pool)
-            .await
-            .map_err(refused)?;
+    async fn begin(&self, pool: &PgPool, watchers: &Watchers) -> Result<Task, StoreError> {
+        let refused = |error| failure(error).into_error(Operation::Watch);
+        let mut listener = PgListener::connect_with(pool).await.map_err(refused)?;
         listener.listen(&self.channel).await.map_err(refused)?;
-        let watchers = self.watchers.clone();
+        let watchers = watchers.clone();
         Ok(Task(tokio::spawn(async move {
             loop {
                 match listener.try_recv().await {

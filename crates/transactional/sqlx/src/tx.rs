@@ -3,26 +3,16 @@
 use std::fmt;
 use std::ops::{Deref, DerefMut};
 
+use onlyonce_postgres::transactional::{Lent, NotLent, UNDO};
 use sqlx::{PgConnection, Postgres, Transaction};
-use tokio::sync::OwnedMutexGuard;
-
-/// Where an execution's transaction goes back to when it is to have had no effects.
-pub(crate) const SAVEPOINT: &str = "SAVEPOINT onlyonce";
-pub(crate) const UNDO: &str = "ROLLBACK TO SAVEPOINT onlyonce";
 
 /// The transaction in which a claimed request is executed: `&mut *tx` executes statements.
 ///
 /// It is lent: dropping it gives it back, and it ends after the handler has answered, with the
 /// record. Don't end it by statements of your own (`COMMIT`, `ROLLBACK`); savepoints are fine.
-pub struct Tx(OwnedMutexGuard<Option<Transaction<'static, Postgres>>>);
+pub struct Tx(pub(crate) Lent<Transaction<'static, Postgres>>);
 
 impl Tx {
-    pub(crate) fn new(
-        guard: OwnedMutexGuard<Option<Transaction<'static, Postgres>>>,
-    ) -> Option<Self> {
-        guard.is_some().then_some(Self(guard))
-    }
-
     /// Undoes all that was done in the transaction so far, and goes on with it: for a handler that
     /// refuses after it has begun to write. Its refusal is recorded, its writes are not there.
     ///
@@ -37,13 +27,13 @@ impl Deref for Tx {
     type Target = PgConnection;
 
     fn deref(&self) -> &PgConnection {
-        self.0.as_ref().expect("it is lent only while it is there")
+        &self.0
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut PgConnection {
-        self.0.as_mut().expect("it is lent only while it is there")
+        &mut self.0
     }
 }
 
@@ -64,6 +54,15 @@ pub enum NoTransaction {
     /// Somebody else has it: another extractor of the same request, or a task that was not waited
     /// for.
     InUse,
+}
+
+impl From<NotLent> for NoTransaction {
+    fn from(why: NotLent) -> Self {
+        match why {
+            NotLent::NotExecuting => Self::NotExecuting,
+            NotLent::InUse => Self::InUse,
+        }
+    }
 }
 
 impl fmt::Display for NoTransaction {

@@ -4,37 +4,40 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onlyonce_core::{
-    Completion, Done, Fenced, Fingerprint, Lease, Operation, StoreError, StoreErrorKind, Timestamp,
+    Completion, Done, Fenced, Fingerprint, Lease, Nonce, Operation, StoreError, StoreErrorKind,
 };
-use sqlx::{AssertSqlSafe, Postgres, Transaction};
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use crate::open::{Ended, Execution, Slot};
-use crate::store::{Inner, failed, is_state};
-use crate::tx::UNDO;
+use super::Inner;
+use super::driver::Driver;
+use super::executions::{Ended, Execution, Slot};
+use super::failure::Failure;
+use crate::store::fence_number;
 
 const OPERATION: Operation = Operation::Complete;
 /// How long a handler's tasks may still hold the transaction after it has answered.
 const LENT: Duration = Duration::from_secs(5);
+/// How long the server may be silent while a transaction ends.
+const SILENCE: Duration = Duration::from_secs(60);
 /// How long a commit whose answer was lost is looked for.
 const SEARCH: Duration = Duration::from_secs(30);
 /// How long it is known how an execution ended, for a call that comes again.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// What is to be written.
-struct Ending {
-    lease: Lease,
-    completion: Completion,
-    keep: Duration,
-    nonce: [u8; 16],
-    label: Box<str>,
-    fingerprint: Option<Fingerprint>,
-    age: Duration,
+pub(super) struct Ending {
+    pub(super) lease: Lease,
+    pub(super) completion: Completion,
+    pub(super) keep: Duration,
+    pub(super) nonce: Nonce,
+    pub(super) label: Box<str>,
+    pub(super) fingerprint: Option<Fingerprint>,
+    pub(super) age: Duration,
 }
 
-impl Inner {
-    pub(crate) async fn complete(
+impl<D: Driver> Inner<D> {
+    pub(super) async fn complete(
         self: &Arc<Self>,
         lease: &Lease,
         completion: &Completion,
@@ -44,7 +47,7 @@ impl Inner {
         let Some(mut ended) = ended else {
             // Perhaps it has been told already how it ended.
             let committed = self.was_committed(lease).await;
-            return match committed.map_err(|error| failed(OPERATION, error))? {
+            return match committed.map_err(refused)? {
                 true => Ok(Fenced::Applied),
                 false => Ok(Fenced::Superseded),
             };
@@ -86,7 +89,7 @@ impl Inner {
             lease: lease.clone(),
             completion: completion.clone(),
             keep,
-            nonce: *execution.nonce.as_bytes(),
+            nonce: execution.nonce,
             label: execution.label.clone(),
             fingerprint: completion.fingerprint.or(execution.fingerprint),
             age: Instant::now() - execution.begun,
@@ -122,7 +125,7 @@ impl Inner {
         Some(receive)
     }
 
-    async fn end(&self, ending: &Ending, slot: Slot) -> Result<Fenced, StoreError> {
+    async fn end(&self, ending: &Ending, slot: Slot<D::Transaction>) -> Result<Fenced, StoreError> {
         let taken = tokio::time::timeout(LENT, slot.lock_owned()).await;
         let Some(mut transaction) = taken.ok().and_then(|mut slot| slot.take()) else {
             return Err(StoreError::new(
@@ -131,20 +134,21 @@ impl Inner {
                 "the handler has answered, and still holds its transaction",
             ));
         };
-        if !self.write(ending, &mut transaction).await? {
-            let _ = transaction.rollback().await;
+        let written = in_time(self.write(ending, &mut transaction)).await;
+        if !written.unwrap_or_else(|silence| Err(refused(silence)))? {
+            let _ = in_time(self.driver.rollback(transaction)).await;
             return Ok(Fenced::Superseded);
         }
-        match transaction.commit().await {
-            Ok(()) => Ok(Fenced::Applied),
-            Err(error) if error.as_database_error().is_some() => Err(failed(OPERATION, error)),
-            Err(error) => {
+        match in_time(self.driver.commit(transaction)).await {
+            Ok(Ok(())) => Ok(Fenced::Applied),
+            Ok(Err(failure)) if !failure.leaves_it_open() => Err(refused(failure)),
+            Ok(Err(failure)) | Err(failure) => {
                 tracing::warn!(
                     key = ending.lease.id.tag(),
-                    error = &error as &dyn std::error::Error,
+                    error = failure.source(),
                     "the answer to a commit was lost; looking for it"
                 );
-                self.search(ending, error).await
+                self.search(ending, failure).await
             }
         }
     }
@@ -153,18 +157,17 @@ impl Inner {
     async fn write(
         &self,
         ending: &Ending,
-        transaction: &mut Transaction<'static, Postgres>,
+        transaction: &mut D::Transaction,
     ) -> Result<bool, StoreError> {
-        let refused = |error| failed(OPERATION, error);
         let status = ending.status();
         if status >= 500 {
             // A failure that the policy keeps must not keep half of what was done.
-            let undone = sqlx::query(UNDO).execute(&mut **transaction).await;
-            undone.map_err(refused)?;
+            self.driver.undo(transaction).await.map_err(refused)?;
         }
-        match self.insert(ending, transaction).await {
+        let record = ending.written();
+        match self.driver.write(transaction, &record).await {
             // A statement of the handler's has failed, and with it the transaction.
-            Err(error) if is_state(&error, &["25P02"]) => {
+            Err(failure) if failure.is_state(&["25P02"]) => {
                 if status < 400 {
                     return Err(StoreError::new(
                         OPERATION,
@@ -172,49 +175,19 @@ impl Inner {
                         "a statement of the handler's failed, and it reports a success: nothing \
                          can be committed",
                     )
-                    .with_source(error));
+                    .with_source(failure.into_source()));
                 }
-                let undone = sqlx::query(UNDO).execute(&mut **transaction).await;
-                undone.map_err(refused)?;
-                self.insert(ending, transaction).await.map_err(refused)
+                self.driver.undo(transaction).await.map_err(refused)?;
+                let written = self.driver.write(transaction, &record).await;
+                written.map_err(refused)
             }
-            inserted => inserted.map_err(refused),
+            written => written.map_err(refused),
         }
-    }
-
-    async fn insert(
-        &self,
-        ending: &Ending,
-        transaction: &mut Transaction<'static, Postgres>,
-    ) -> Result<bool, sqlx::Error> {
-        let (state, status, result) = match &ending.completion.done {
-            Done::Unknown => (1_i16, None, None),
-            Done::Kept { status, result } => (2, Some(i32::from(*status)), Some(&result[..])),
-            Done::NotKept { status } => (3, Some(i32::from(*status)), None),
-        };
-        let fingerprint = ending.fingerprint.map(|fingerprint| {
-            let mut bytes = vec![fingerprint.algorithm() as u8];
-            bytes.extend(fingerprint.digest());
-            bytes
-        });
-        sqlx::query_scalar(AssertSqlSafe(self.sql.end.as_str()))
-            .bind(&ending.lease.id.as_bytes()[..])
-            .bind(fence_number(&ending.lease))
-            .bind(&ending.nonce[..])
-            .bind(state)
-            .bind(status)
-            .bind(fingerprint)
-            .bind(result)
-            .bind(ending.label.as_bytes())
-            .bind(millis(ending.age))
-            .bind(millis(ending.keep))
-            .fetch_one(&mut **transaction)
-            .await
     }
 
     /// Whether a commit whose answer was lost took place. The lock tells when its transaction has
     /// ended, the record how.
-    async fn search(&self, ending: &Ending, lost: sqlx::Error) -> Result<Fenced, StoreError> {
+    async fn search(&self, ending: &Ending, lost: Failure) -> Result<Fenced, StoreError> {
         let asking = async {
             loop {
                 match self.was_committed(&ending.lease).await {
@@ -230,51 +203,55 @@ impl Inner {
                 "the connection broke in the commit, and nobody can say whether it took place"
             }
         };
-        Err(StoreError::new(OPERATION, StoreErrorKind::Poisoned, message).with_source(lost))
+        let error = StoreError::new(OPERATION, StoreErrorKind::Poisoned, message);
+        Err(error.with_source(lost.into_source()))
     }
 
-    /// Waits for a transaction that has the record's lock.
-    async fn was_committed(&self, lease: &Lease) -> Result<bool, sqlx::Error> {
-        sqlx::query_scalar(AssertSqlSafe(self.sql.committed.as_str()))
-            .bind(&lease.id.as_bytes()[..])
-            .bind(fence_number(lease))
-            .fetch_one(&self.pool)
-            .await
+    async fn was_committed(&self, lease: &Lease) -> Result<bool, Failure> {
+        let fence = fence_number(lease.fence);
+        self.driver.was_committed(&lease.id, fence).await
     }
 
-    pub(crate) async fn release(self: &Arc<Self>, lease: &Lease) -> Result<Fenced, StoreError> {
+    pub(super) async fn release(self: &Arc<Self>, lease: &Lease) -> Fenced {
         let Some(execution) = self.executions.remove(&lease.id, lease.fence) else {
-            return Ok(Fenced::Superseded);
+            return Fenced::Superseded;
         };
         if execution.ending.is_some() {
             // It is being completed, or has been.
             self.executions.lock().entry(lease.id).or_insert(execution);
-            return Ok(Fenced::Superseded);
+            return Fenced::Superseded;
         }
         let (inner, id) = (Arc::clone(self), lease.id);
         let undoing = tokio::spawn(async move {
-            undo(execution).await;
+            inner.undo(execution).await;
             inner.watchers.notify(&id);
-            // Other nodes' waiters: they would look by themselves, but later.
-            let announced = sqlx::query(AssertSqlSafe(inner.sql.announce.as_str()))
-                .bind(&id.as_bytes()[..])
-                .execute(&inner.pool);
-            let _ = announced.await;
+            // They would look by themselves, but later.
+            let _ = in_time(inner.driver.announce(&id)).await;
         });
         let _ = undoing.await;
-        Ok(Fenced::Applied)
+        Fenced::Applied
+    }
+
+    async fn undo(&self, execution: Execution<D::Transaction>) {
+        let Ok(mut slot) = tokio::time::timeout(LENT, execution.slot.lock_owned()).await else {
+            tracing::warn!("a task holds the transaction of a handler that has ended");
+            return;
+        };
+        if let Some(transaction) = slot.take() {
+            // If it can't be said, the server finds out when the connection closes.
+            let _ = in_time(self.driver.rollback(transaction)).await;
+        }
     }
 }
 
-async fn undo(execution: Execution) {
-    let Ok(mut slot) = tokio::time::timeout(LENT, execution.slot.lock_owned()).await else {
-        tracing::warn!("a task holds the transaction of a handler that has ended");
-        return;
-    };
-    if let Some(transaction) = slot.take() {
-        // If it can't be said, the server finds out when the connection closes.
-        let _ = transaction.rollback().await;
-    }
+fn refused(failure: Failure) -> StoreError {
+    failure.into_error(OPERATION)
+}
+
+/// A server that is gone may leave a connection that is silent for ever.
+async fn in_time<T>(step: impl Future<Output = T>) -> Result<T, Failure> {
+    let done = tokio::time::timeout(SILENCE, step).await;
+    done.map_err(Failure::broken)
 }
 
 impl Ending {
@@ -285,14 +262,4 @@ impl Ending {
             Done::Unknown => 0,
         }
     }
-}
-
-fn fence_number(lease: &Lease) -> i64 {
-    i64::try_from(lease.fence.get()).unwrap_or(-1)
-}
-
-/// Rounded up, and no longer than some 35,000 years.
-fn millis(span: Duration) -> i64 {
-    let millis = Timestamp::from_millis(0).plus(span).as_millis();
-    i64::try_from(millis.min(1 << 50)).unwrap_or(i64::MAX)
 }

@@ -13,3 +13,4 @@ mod replicas;
 mod silence;
 mod support;
 mod traffic;
+mod trips;

@@ -10,7 +10,7 @@ use onlyonce_servers::redis::{Redis, start_cluster, start_redis_with};
 
 use crate::support::{bid, complete, connect, new_id, open, retry_of, win};
 
-async fn until(what: &str, holds: impl Fn() -> bool) {
+pub(crate) async fn until(what: &str, holds: impl Fn() -> bool) {
     let waiting = async {
         while !holds() {
             tokio::time::sleep(Duration::from_millis(10)).await;

@@ -1,43 +1,9 @@
 //! How much goes to and fro.
 
 use onlyonce_core::{Fenced, Store as _};
-use onlyonce_servers::redis::{Client, Reply, start_redis_with};
+use onlyonce_servers::redis::{Reply, start_redis_with};
 
-use crate::support::{bid, complete, connect, held, new_id, open, result_of, win};
-
-/// Commands that came over the wire since the last `CONFIG RESETSTAT`, without our own.
-fn commands(client: &mut Client) -> i64 {
-    let stats = client.command(&["INFO", "commandstats"]);
-    let calls = |line: &str| -> Option<(String, i64)> {
-        let (name, rest) = line.strip_prefix("cmdstat_")?.split_once(':')?;
-        let calls = rest.strip_prefix("calls=")?.split(',').next()?;
-        Some((name.to_owned(), calls.parse().ok()?))
-    };
-    let counted = stats.text().lines().filter_map(calls);
-    // What scripts do within the server counts as well, and is no traffic.
-    let over_the_wire = ["evalsha", "eval", "script", "wait", "ping", "subscribe"];
-    counted
-        .filter(|(name, _)| over_the_wire.iter().any(|one| name.starts_with(one)))
-        .map(|(_, calls)| calls)
-        .sum()
-}
-
-/// A first execution costs two round trips, a replay one.
-#[tokio::test]
-async fn first_execution_takes_two_round_trips_and_a_replay_one() {
-    let server = start_redis_with(&[]);
-    let store = connect(&server.url()).await;
-    let mut client = server.client();
-    let bid = bid(new_id());
-    client.expect_ok(&["CONFIG", "RESETSTAT"]);
-    let lease = win(&store, &bid).await;
-    assert_eq!(commands(&mut client), 1);
-    complete(&store, &lease, "done").await;
-    assert_eq!(commands(&mut client), 2);
-    client.expect_ok(&["CONFIG", "RESETSTAT"]);
-    assert!(result_of(&held(&store, &bid).await).is_some());
-    assert_eq!(commands(&mut client), 1);
-}
+use crate::support::{bid, connect, new_id, open, win};
 
 /// One connection for all requests, and one for all watches.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]

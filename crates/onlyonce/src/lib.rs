@@ -44,8 +44,8 @@ mod telemetry;
 pub use claimed::Claimed;
 pub use engine::{Engine, EngineBuilder, Ran, RunError, ScopedKey};
 pub use http::{
-    Control, Idempotency, IdempotencyLayer, Principal, Problem, ProblemKind, RouteLabel,
-    RoutePolicy, TraceId,
+    Control, EffectiveStatus, Idempotency, IdempotencyLayer, Principal, Problem, ProblemKind,
+    RouteLabel, RoutePolicy, TraceId,
 };
 pub use onlyonce_core::{
     Anonymous, BodyFingerprint, Concurrent, Fence, Fingerprint, FingerprintHasher, FingerprintRule,

@@ -1,1 +1,32 @@
 //! The request pipeline around the idempotency core, as tower layers.
+//!
+//! Each layer is a module with a feature of its own and works alone on any tower service; what
+//! they share is always there: an answer's [`Code`], the chain of an [`Error`], how both are
+//! shown to clients ([`Answers`]), and what is known of a request ([`context`]).
+//!
+//! # Order
+//! From the outside in: access log, [`catch_panic`], [`context`], CORS, blocklist, read-only
+//! mode, auth, idempotency, input filter, envelope, handler. Auth stands before the filter, so
+//! that strangers can't probe what is valid; idempotency inside auth, as keys belong to a
+//! caller, and outside of the envelope, so that it records what clients really get. A request
+//! that a layer refuses goes no further in.
+
+mod answers;
+mod body;
+pub mod catch_panic;
+mod code;
+pub mod context;
+mod error;
+mod kind;
+mod language;
+mod refusal;
+mod text;
+
+pub use answers::{AnswerNote, Answers, Asked, RoutePatternError, StatusMode, TemplateError};
+pub use body::PipelineBody;
+pub use code::Code;
+pub use error::{Error, Frame, Wrap};
+pub use kind::ContentKind;
+pub use language::Language;
+pub use refusal::Refusal;
+pub use text::Text;

@@ -22,7 +22,7 @@ use super::control::Control;
 use super::keyed::ExecutionContext;
 use super::replay;
 use super::stream::{Client, Recorder};
-use super::{Problem, ProblemKind};
+use super::{EffectiveStatus, Problem, ProblemKind};
 use crate::engine::{Owner, Settled};
 use crate::{Outcome, Verdict, telemetry};
 
@@ -46,6 +46,25 @@ pub(super) struct Execution<B> {
     pub(super) owner: Owner,
     /// How far the body's hash has come, where it is hashed while it streams.
     pub(super) hashed: Option<Hashing<B>>,
+}
+
+/// What a service says of its response, by which its claim ends.
+#[derive(Clone, Copy)]
+struct Word {
+    /// What the response means; it may be sent with another status.
+    status: StatusCode,
+    control: Option<Control>,
+}
+
+impl Word {
+    fn take<R>(response: &mut Response<R>) -> Self {
+        let control = Control::take(response);
+        let effective = response.extensions_mut().remove::<EffectiveStatus>();
+        Self {
+            status: effective.map_or(response.status(), |EffectiveStatus(status)| status),
+            control,
+        }
+    }
 }
 
 /// How a claim is to end.
@@ -97,7 +116,7 @@ where
         R: Body,
         R::Error: Into<BoxError>,
     {
-        let control = Control::take(&mut response);
+        let word = Word::take(&mut response);
         let (head, body) = response.into_parts();
         let most = self.keyed.policy.max_response_body;
         let is_stream = is_event_stream(&head.headers) || body.size_hint().lower() > most as u64;
@@ -106,9 +125,7 @@ where
         let mut body = pin!(Some(body));
         let mut recorder = Recorder::new(most);
         if is_stream {
-            return self
-                .stream(head, control, body, recorder, hint, answer)
-                .await;
+            return self.stream(head, word, body, recorder, hint, answer).await;
         }
         let read = loop {
             match next_frame(body.as_mut()).await {
@@ -116,9 +133,7 @@ where
                 Some(Ok(frame)) => {
                     recorder.add(&frame);
                     if recorder.is_over() {
-                        return self
-                            .stream(head, control, body, recorder, hint, answer)
-                            .await;
+                        return self.stream(head, word, body, recorder, hint, answer).await;
                     }
                 }
                 Some(Err(error)) => break Err(error),
@@ -142,7 +157,7 @@ where
                         result,
                     }
                 };
-                let ending = self.ending(head.status, control, hashed, keep);
+                let ending = self.ending(word, hashed, keep);
                 let settled = self.settle(ending).await;
                 let response = if hashed == Hash::TooLong {
                     settled.too_large()
@@ -157,7 +172,7 @@ where
                     error = &error as &dyn std::error::Error,
                     "response cut short"
                 );
-                let ending = self.broken(head.status, control, hashed);
+                let ending = self.broken(word, hashed);
                 let settled = self.settle(ending).await;
                 let response = settled.instead().unwrap_or_else(|| {
                     let mut problem = replay::unknown(&settled.keyed.policy);
@@ -174,7 +189,7 @@ where
     async fn stream<R, E>(
         mut self,
         head: response::Parts,
-        control: Option<Control>,
+        word: Word,
         mut body: Pin<&mut Option<R>>,
         mut recorder: Recorder,
         hint: SizeHint,
@@ -232,7 +247,7 @@ where
         let status = head.status;
         let hashed = self.finish_hash().await;
         let ending = match &ended {
-            Some(Ok(())) => self.ending(status, control, hashed, |policy| {
+            Some(Ok(())) => self.ending(word, hashed, |policy| {
                 if recorder.is_over() {
                     Done::NotKept {
                         status: status.as_u16(),
@@ -249,11 +264,11 @@ where
             }),
             Some(Err(error)) => {
                 tracing::error!(error = error as &dyn std::error::Error, "stream cut short");
-                self.broken(status, control, hashed)
+                self.broken(word, hashed)
             }
             None => {
                 tracing::warn!("stream abandoned by its client");
-                self.ending(status, control, hashed, |_| Done::NotKept {
+                self.ending(word, hashed, |_| Done::NotKept {
                     status: status.as_u16(),
                 })
             }
@@ -276,7 +291,11 @@ where
         let status = StatusCode::INTERNAL_SERVER_ERROR;
         let counts = self.keyed.policy.store_service_errors;
         let ending = if counts {
-            self.ending(status, None, hashed, |policy| {
+            let word = Word {
+                status,
+                control: None,
+            };
+            self.ending(word, hashed, |policy| {
                 let result = replay::encode(status, &HeaderMap::new(), Bytes::new(), None, policy);
                 Done::Kept {
                     status: status.as_u16(),
@@ -299,14 +318,9 @@ where
         };
     }
 
-    /// How a claim ends whose service gave a response with `status`.
-    fn ending(
-        &self,
-        status: StatusCode,
-        control: Option<Control>,
-        hashed: Hash,
-        keep: impl FnOnce(&Policy) -> Done,
-    ) -> Ending {
+    /// How a claim ends whose service has given its word.
+    fn ending(&self, word: Word, hashed: Hash, keep: impl FnOnce(&Policy) -> Done) -> Ending {
+        let Word { status, control } = word;
         let policy = &self.keyed.policy;
         let lifetime = match control {
             // The service's own word wins, whatever became of the request's body.
@@ -340,11 +354,11 @@ where
     }
 
     /// How a claim ends whose response broke off behind its head.
-    fn broken(&self, status: StatusCode, control: Option<Control>, hashed: Hash) -> Ending {
-        match (control, hashed) {
+    fn broken(&self, word: Word, hashed: Hash) -> Ending {
+        match (word.control, hashed) {
             (None | Some(Control::Lifetime(_)), Hash::Known) => Ending::Unknown,
-            (None | Some(Control::Lifetime(_)), _) => self.unseen(status),
-            (Some(_), _) => self.ending(status, control, hashed, |_| Done::Unknown),
+            (None | Some(Control::Lifetime(_)), _) => self.unseen(word.status),
+            (Some(_), _) => self.ending(word, hashed, |_| Done::Unknown),
         }
     }
 

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use http::StatusCode;
 use onlyonce_core::Policy;
 
 /// The authenticated caller. Set by an authentication layer outside; it becomes the scope.
@@ -89,3 +90,18 @@ impl TraceId {
         &self.0
     }
 }
+
+/// What a response means, where its status does not say it: a service that answers everything
+/// with 200 and tells of failures in the body. Set by the layer that knows, in the response's
+/// extensions; the policy's `store` judges by it. The response is sent and recorded as it is.
+///
+/// # Example
+/// ```
+/// use http::{Response, StatusCode};
+/// use onlyonce::EffectiveStatus;
+///
+/// let mut response = Response::new(r#"{"code":52}"#);
+/// response.extensions_mut().insert(EffectiveStatus(StatusCode::INTERNAL_SERVER_ERROR));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EffectiveStatus(pub StatusCode);

@@ -52,7 +52,7 @@ mod stream;
 
 pub use body::{BodyError, RequestBody, ResponseBody};
 pub use control::Control;
-pub use extensions::{Principal, RouteLabel, RoutePolicy, TraceId};
+pub use extensions::{EffectiveStatus, Principal, RouteLabel, RoutePolicy, TraceId};
 pub use future::ResponseFuture;
 pub use layer::IdempotencyLayer;
 pub use problem::{Problem, ProblemKind};

@@ -11,11 +11,19 @@
 //! caller, and outside of the envelope, so that it records what clients really get. A request
 //! that a layer refuses goes no further in.
 
+#[cfg(feature = "access-log")]
+pub mod access_log;
 mod answers;
+#[cfg(feature = "blocklist")]
+pub mod blocklist;
 mod body;
 pub mod catch_panic;
+#[cfg(feature = "client-addr")]
+pub mod client_addr;
 mod code;
 pub mod context;
+#[cfg(feature = "cors")]
+pub mod cors;
 mod error;
 mod kind;
 mod language;

@@ -1,0 +1,1 @@
+//! Keeps the access log of the request pipeline in `SQLite` or `PostgreSQL`.

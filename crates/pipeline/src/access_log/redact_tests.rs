@@ -1,0 +1,133 @@
+use super::*;
+
+fn body(text: &str, content_type: &str) -> String {
+    Redaction::new().body(text.as_bytes(), text.len() as u64, content_type)
+}
+
+#[test]
+fn secrets_in_a_query_are_found_by_any_spelling_of_their_name() {
+    let redaction = Redaction::new().with_fields(["cardNumber"]);
+    for query in [
+        "password=hunter2",
+        "PassWord=hunter2",
+        "pass%77ord=hunter2",
+        "user[password]=hunter2",
+        "user.password=hunter2",
+        "password[]=hunter2",
+        "a=1;token=hunter2",
+        "access-token=hunter2",
+        "accessToken=hunter2",
+        "card_number=hunter2&x=1",
+        "+password=hunter2",
+        "password=a=hunter2",
+    ] {
+        let shown = redaction.query(query);
+        assert!(!shown.contains("hunter2"), "{shown}");
+        assert!(shown.contains(REDACTED), "{shown}");
+    }
+    let harmless = "page=1&passwordless=yes&&flag;=x&name=M%C3%BCller&empty=";
+    assert_eq!(redaction.query(harmless), harmless);
+}
+
+#[test]
+fn a_referrer_shows_neither_password_nor_token() {
+    let url = Redaction::new().url("https://u:p@shop.example/a@b?token=x&page=2#access_token=y");
+    assert_eq!(
+        url,
+        "https://[redacted]@shop.example/a@b?token=[redacted]&page=2#access_token=[redacted]"
+    );
+}
+
+#[test]
+fn headers_with_secrets_are_redacted_and_others_kept() {
+    let mut headers = HeaderMap::new();
+    for (name, value) in [
+        ("authorization", "s3cret"),
+        ("cookie", "s3cret"),
+        ("set-cookie", "s3cret"),
+        ("proxy-authorization", "s3cret"),
+        ("idempotency-key", "s3cret"),
+        ("x-idempotency-key", "s3cret"),
+        ("x-api-key", "s3cret"),
+        ("referer", "http://a/?ticket=s3cret"),
+        ("accept", "*/*"),
+    ] {
+        headers.append(name, value.parse().unwrap());
+    }
+    let mut marked = http::HeaderValue::from_static("s3cret");
+    marked.set_sensitive(true);
+    headers.append("x-own", marked);
+    let shown = Redaction::new().headers(&headers);
+    assert!(!format!("{shown:?}").contains("s3cret"), "{shown:?}");
+    assert!(shown.contains(&("accept".to_owned(), "*/*".to_owned())));
+    assert_eq!(shown.len(), 10);
+}
+
+#[test]
+fn json_is_redacted_at_any_depth_whatever_the_type_says() {
+    let text = r#" {"user":{"pass\u0077ord":{"x":"s3cret"}},"list":[{"token":"s3cret"},1],"n":1}"#;
+    let expected = r#"{"user":{"password":"[redacted]"},"list":[{"token":"[redacted]"},1],"n":1}"#;
+    let expected: Value = serde_json::from_str(expected).unwrap();
+    for content_type in [
+        "application/json; charset=utf-8",
+        "text/plain",
+        "",
+        "application/hal+json",
+    ] {
+        let shown: Value = serde_json::from_str(&body(text, content_type)).unwrap();
+        assert_eq!(shown, expected, "{content_type}");
+    }
+    let nested = r#"{"payload":"{\"password\":\"s3cret\"}"}"#;
+    assert!(!body(nested, "application/json").contains("s3cret"));
+}
+
+#[test]
+fn what_cannot_be_searched_is_not_shown() {
+    for (text, content_type) in [
+        (r#"{"password":"s3cret""#, "application/json"),
+        (r#"{"password":"s3cret""#, "text/plain"),
+        ("<x><password>s3cret</password></x>", "text/xml"),
+        ("<x><password>s3cret</password></x>", "text/plain"),
+        (
+            "--b\r\ncontent-disposition: form-data; name=password\r\n\r\ns3cret\r\n",
+            "multipart/form-data",
+        ),
+        ("s3cret\0", "text/plain"),
+        ("password=s3cret", "application/json"),
+    ] {
+        let shown = body(text, content_type);
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert!(shown.ends_with(" bytes]"), "{shown}");
+    }
+    assert_eq!(
+        Redaction::new().body(b"\xff\xfe", 2, "text/plain"),
+        "[binary, 2 bytes]"
+    );
+}
+
+#[test]
+fn a_cut_body_shows_what_is_safe() {
+    let redaction = Redaction::new();
+    let json = redaction.body(br#"{"a":1}"#, 100, "application/json");
+    assert_eq!(json, "[json too long to be recorded, 100 bytes]");
+    let form = redaction.body(
+        b"a=1&password=s3c",
+        100,
+        "application/x-www-form-urlencoded",
+    );
+    assert_eq!(form, "a=1&password=[redacted]…");
+    let text = redaction.body(
+        "caf\u{e9}".as_bytes().split_last().unwrap().1,
+        100,
+        "text/plain",
+    );
+    assert_eq!(text, "caf…");
+}
+
+#[test]
+fn forms_and_texts_stand_as_they_were_sent() {
+    let form = "application/x-www-form-urlencoded";
+    assert_eq!(body("a=1&pwd=x&b=%20", form), "a=1&pwd=[redacted]&b=%20");
+    assert_eq!(body("hello, you", "text/plain"), "hello, you");
+    assert_eq!(body("", "application/json"), "");
+}

@@ -24,9 +24,13 @@ mod code;
 pub mod context;
 #[cfg(feature = "cors")]
 pub mod cors;
+#[cfg(feature = "envelope")]
+pub mod envelope;
 mod error;
 mod kind;
 mod language;
+#[cfg(feature = "read-only")]
+pub mod read_only;
 mod refusal;
 mod text;
 

@@ -31,6 +31,12 @@ impl Asked {
         }
     }
 
+    /// Which request it is in logs; empty where nobody has said so.
+    #[must_use]
+    pub fn trace_id(&self) -> &str {
+        &self.trace_id
+    }
+
     /// For a request whose trace ID is found out later.
     #[must_use]
     pub fn with_trace_id(mut self, trace_id: &TraceId) -> Self {

@@ -99,6 +99,12 @@ impl Answers {
         self
     }
 
+    /// With which HTTP status answers are sent.
+    #[must_use]
+    pub const fn status_mode(&self) -> StatusMode {
+        self.status_mode
+    }
+
     /// Whether clients see the whole chain of an error, with places in the program; off by
     /// default. Never on where strangers call.
     pub const fn with_debug(mut self, debug: bool) -> Self {

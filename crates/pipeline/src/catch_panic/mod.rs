@@ -22,7 +22,7 @@
 //!     .layer(CatchPanicLayer::new(Answers::new()))
 //!     .service(service_fn(async |request: Request<()>| {
 //!         assert_eq!(request.uri().path(), "/", "no such page");
-//!         Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Empty::new()))
+//!         Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Empty::<bytes::Bytes>::new()))
 //!     }));
 //! let response = service.oneshot(Request::get("/x").body(()).unwrap()).await.unwrap();
 //! assert_eq!(response.status(), 500);

@@ -56,7 +56,7 @@ impl Lines {
         let (queue, messages) = sync_channel(room);
         std::thread::Builder::new()
             .name("access-log".to_owned())
-            .spawn(move || write_all(writer, &messages))?;
+            .spawn(move || write_all(writer, &messages, room))?;
         Ok(Self {
             queue,
             format,
@@ -96,14 +96,14 @@ impl Lines {
     }
 }
 
-fn write_all(mut writer: impl Write, messages: &Receiver<Message>) {
+fn write_all(mut writer: impl Write, messages: &Receiver<Message>, most: usize) {
     let mut text = String::new();
     let mut failing = false;
     while let Ok(first) = messages.recv() {
         let mut flushed = Vec::new();
         text.clear();
         // What has come in the meantime is written at once, with an end to it.
-        for message in std::iter::once(first).chain(messages.try_iter().take(WAITING)) {
+        for message in std::iter::once(first).chain(messages.try_iter().take(most)) {
             match message {
                 Message::Line(entry, format) => {
                     text.push_str(&format.line(&entry));

@@ -11,7 +11,7 @@ use super::entry::{Answered, Asked, Entry};
 use super::layer::Shared;
 use super::recorder::BodyRecorder;
 use super::{Ending, Rules};
-use crate::context::{ContextSlot, random_trace_id};
+use crate::context::{Context, ContextSlot, random_trace_id};
 
 /// Logs its request when it is [ended](Self::end), or else dropped.
 pub(super) struct Pending(Option<Box<Open>>);
@@ -122,10 +122,10 @@ impl Open {
             duration: self.begun.elapsed(),
             responded: self.shared.clock.now(),
             ip: context
-                .and_then(|context| context.client_addr())
+                .and_then(Context::client_addr)
                 .or(self.peer.map(|addr| addr.to_canonical())),
             user: context
-                .and_then(|context| context.identity())
+                .and_then(Context::identity)
                 .map(|identity| identity.id.clone()),
             answered: self
                 .answered

@@ -59,7 +59,11 @@ const NEEDS: [Need; 5] = [
         what: "PostgreSQL and PgBouncer",
         packages: &["postgresql", "pgbouncer"],
         variable: "ONLYONCE_POSTGRES",
-        without: Without::Crates(&["onlyonce-postgres", "onlyonce-sqlx"]),
+        without: Without::Crates(&[
+            "onlyonce-postgres",
+            "onlyonce-sqlx",
+            "onlyonce-tokio-postgres",
+        ]),
         find: || program("pgbouncer").and_then(|_| program("initdb").or_else(debian_initdb)),
     },
 ];
@@ -248,7 +252,12 @@ mod tests {
         assert_eq!(all.not_run(), None);
         assert_eq!(all.variables().count(), NEEDS.len());
 
-        let crates = ["onlyonce-redis", "onlyonce-postgres", "onlyonce-sqlx"];
+        let crates = [
+            "onlyonce-redis",
+            "onlyonce-postgres",
+            "onlyonce-sqlx",
+            "onlyonce-tokio-postgres",
+        ];
         let mut none: Vec<&str> = crates.iter().flat_map(|name| ["--exclude", name]).collect();
         none.extend(["--", "--skip", "outside::"]);
         assert_eq!(Outside::skipped().arguments(), none);

@@ -184,7 +184,7 @@ impl Caller {
     pub(crate) async fn connection(&self, operation: Operation) -> Result<Borrowed, StoreError> {
         let object = self.pool.get().await;
         let object = object.map_err(|error| of_pool(operation, error))?;
-        Ok(Borrowed(Some(object)))
+        Ok(Borrowed::new(object))
     }
 
     pub(crate) async fn in_time<T>(
@@ -209,15 +209,25 @@ async fn within<T>(
 }
 
 /// A connection of the pool; dropped, it is closed: nobody knows what is still under way on it.
-pub(crate) struct Borrowed(Option<Object>);
+pub struct Borrowed(Option<Object>);
 
 impl Borrowed {
-    pub(crate) fn client(&self) -> &tokio_postgres::Client {
+    /// It is closed unless it is given back.
+    #[must_use]
+    pub fn new(object: Object) -> Self {
+        Self(Some(object))
+    }
+
+    /// The connection itself.
+    ///
+    /// # Panics
+    /// Never: giving it back consumes it.
+    pub fn client(&self) -> &Object {
         self.0.as_ref().expect("it is taken only at the end")
     }
 
-    /// All that was asked has been answered.
-    pub(crate) fn give_back(mut self) {
+    /// All that was asked has been answered, and no transaction is open.
+    pub fn give_back(mut self) {
         drop(self.0.take());
     }
 }

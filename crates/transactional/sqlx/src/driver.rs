@@ -126,7 +126,7 @@ pub(crate) fn failure(error: sqlx::Error) -> Failure {
     match &error {
         sqlx::Error::Database(said) => {
             let state = said.code().unwrap_or_default().into_owned();
-            Failure::refused(&state, error)
+            Failure::refused(state, error)
         }
         sqlx::Error::PoolTimedOut => Failure::exhausted(error),
         _ => Failure::broken(error),

@@ -1,6 +1,10 @@
 //! What went wrong, as a driver tells it.
 
+use deadpool_postgres::PoolError;
 use onlyonce_core::{BoxError, Operation, StoreError, StoreErrorKind};
+use tokio_postgres::Error;
+
+use crate::error::is_lost;
 
 #[derive(Debug)]
 pub struct Failure {
@@ -21,7 +25,7 @@ enum Why {
 }
 
 impl Failure {
-    pub fn refused(state: &str, source: impl Into<BoxError>) -> Self {
+    pub fn refused(state: impl Into<Box<str>>, source: impl Into<BoxError>) -> Self {
         Self::new(Why::Refused(state.into()), source)
     }
 
@@ -49,9 +53,16 @@ impl Failure {
         matches!(&self.why, Why::Refused(state) if codes.contains(&&**state))
     }
 
+    /// Whether the connection is gone, so that another may do better.
+    #[must_use]
+    pub fn is_broken(&self) -> bool {
+        matches!(self.why, Why::Broken)
+    }
+
     /// Whether a commit may have taken place for all that. A pooler that has lost its server says so
     /// in the server's name (08), as a server that is going down does (57).
-    pub(super) fn leaves_it_open(&self) -> bool {
+    #[must_use]
+    pub fn leaves_it_open(&self) -> bool {
         match &self.why {
             Why::Refused(state) => ["08", "57", "58", "XX"]
                 .iter()
@@ -75,7 +86,10 @@ impl Failure {
                 _ => (Unavailable, "PostgreSQL refuses the step"),
             },
             Why::Exhausted => (Unavailable, "no connection of the pool is free"),
-            Why::Broken => (Unavailable, "the connection to PostgreSQL broke"),
+            Why::Broken => (
+                Unavailable,
+                "the connection to PostgreSQL broke, or none comes about",
+            ),
             Why::Strange => (
                 Corrupt,
                 "PostgreSQL answers in a way that is not understood",
@@ -94,5 +108,25 @@ impl Failure {
 
     pub(super) fn into_source(self) -> BoxError {
         self.source
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        match error.code().map(|state| state.code().to_owned()) {
+            Some(state) => Self::refused(state, error),
+            None if is_lost(&error) => Self::broken(error),
+            None => Self::strange(error),
+        }
+    }
+}
+
+impl From<PoolError> for Failure {
+    fn from(error: PoolError) -> Self {
+        match error {
+            PoolError::Backend(error) if error.code().is_some() => Self::from(error),
+            PoolError::Backend(error) => Self::broken(error),
+            error => Self::exhausted(error),
+        }
     }
 }

@@ -18,6 +18,7 @@ use onlyonce_core::{
 
 pub use crate::listener::Listener;
 use crate::migrate::CURRENT;
+pub use crate::query::Borrowed;
 pub use crate::record::RawRecord;
 use crate::store::misconfigured;
 pub use driver::{Driver, Found, Sql, Written};

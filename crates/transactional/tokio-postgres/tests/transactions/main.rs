@@ -1,0 +1,442 @@
+//! Effects and record together, or neither: on a real server, with every exchange cut once.
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{Request, StatusCode};
+use axum::response::IntoResponse;
+use axum::{Router, routing::post};
+use deadpool_postgres::{Manager, Pool};
+use onlyonce::{Concurrent, Engine, Fingerprint, IdempotencyLayer, Key, Policy, Profile, RunError};
+use onlyonce_core::{Inspect as _, Page, StateKind};
+use onlyonce_postgres::PostgresStore;
+use onlyonce_servers::postgres::{Postgres, start_postgres};
+use onlyonce_servers::proxy::{Fault, Proxy};
+use onlyonce_tokio_postgres::{TransactionalStore, Tx};
+use tokio_postgres::{Config, NoTls};
+use tower::ServiceExt as _;
+
+mod connections;
+mod savepoints;
+
+/// What the handler is asked to do, by the request's body.
+async fn transfer(
+    State(app): State<App>,
+    mut tx: Tx,
+    body: String,
+) -> Result<String, (StatusCode, &'static str)> {
+    let number = app.executions.fetch_add(1, Ordering::SeqCst) + 1;
+    let failed = |_| (StatusCode::INTERNAL_SERVER_ERROR, "failed");
+    for step in [
+        "UPDATE account SET balance = balance - 10 WHERE name = 'alice'",
+        "UPDATE account SET balance = balance + 10 WHERE name = 'bob'",
+        "INSERT INTO transfer (amount) VALUES (10)",
+    ] {
+        if body == "unprepared" {
+            tx.batch_execute(step).await.map_err(failed)?;
+        } else {
+            let step = tx.prepare_cached(step).await.map_err(failed)?;
+            tx.execute(&step, &[]).await.map_err(failed)?;
+        }
+    }
+    match body.as_str() {
+        "fail" if number == 1 => Err((StatusCode::INTERNAL_SERVER_ERROR, "try again")),
+        "panic" if number == 1 => panic!("as ordered"),
+        "refuse" => {
+            tx.undo().await.map_err(failed)?;
+            Err((StatusCode::CONFLICT, "refused"))
+        }
+        "conflict" => {
+            let twice = "INSERT INTO account VALUES ('alice', 0)";
+            assert!(tx.execute(twice, &[]).await.is_err());
+            Err((StatusCode::CONFLICT, "there is one"))
+        }
+        "lie" if number == 1 => {
+            let twice = "INSERT INTO account VALUES ('alice', 0)";
+            assert!(tx.execute(twice, &[]).await.is_err());
+            Ok("all is well".to_owned())
+        }
+        "deferred" if number == 1 => {
+            let broken = "INSERT INTO late (of) VALUES ('nobody')";
+            tx.execute(broken, &[]).await.map_err(failed)?;
+            Ok("all is well".to_owned())
+        }
+        "slow" => {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            Ok(format!("transferred by execution {number}"))
+        }
+        _ => Ok(format!("transferred by execution {number}")),
+    }
+}
+
+#[derive(Clone)]
+struct App {
+    store: TransactionalStore,
+    executions: Arc<AtomicUsize>,
+}
+
+impl axum::extract::FromRef<App> for TransactionalStore {
+    fn from_ref(app: &App) -> Self {
+        app.store.clone()
+    }
+}
+
+/// One node: its own pool, its own store.
+struct Node {
+    router: Router,
+    app: App,
+}
+
+fn pool(url: &str) -> Pool {
+    pool_of(url, 12)
+}
+
+fn config(url: &str) -> Config {
+    url.parse().unwrap()
+}
+
+fn pool_of(url: &str, most: usize) -> Pool {
+    let manager = Manager::new(config(url), NoTls);
+    Pool::builder(manager).max_size(most).build().unwrap()
+}
+
+fn policy() -> Policy {
+    let mut policy = Policy::new(Profile::Standard);
+    policy.store_timeout = Duration::from_secs(3);
+    policy
+}
+
+impl Node {
+    async fn new(url: &str, policy: Policy) -> Self {
+        let store = TransactionalStore::builder(pool(url)).listen(config(url), NoTls);
+        Self::of(store.build().await.unwrap(), policy)
+    }
+
+    fn of(store: TransactionalStore, policy: Policy) -> Self {
+        let app = App {
+            store: store.clone(),
+            executions: Arc::default(),
+        };
+        let layer = IdempotencyLayer::new(store).with_policy(policy).unwrap();
+        let router = Router::new()
+            .route("/transfers", post(transfer))
+            .layer(layer)
+            .with_state(app.clone());
+        Self { router, app }
+    }
+
+    fn executions(&self) -> usize {
+        self.app.executions.load(Ordering::SeqCst)
+    }
+
+    async fn send(&self, key: &str, body: &'static str) -> (u16, String) {
+        let request = Request::post("/transfers")
+            .header("idempotency-key", key)
+            .body(Body::from(body))
+            .unwrap();
+        let response = self.router.clone().oneshot(request).await;
+        let response = response.into_response();
+        let status = response.status().as_u16();
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await;
+        let body = body.map_or_else(|_| "cut".to_owned(), |b| String::from_utf8_lossy(&b).into());
+        (status, body)
+    }
+}
+
+async fn bank() -> (Postgres, Pool) {
+    let server = start_postgres();
+    PostgresStore::migrate(&server.url()).await.unwrap();
+    let pool = pool(&server.url());
+    let client = pool.get().await.unwrap();
+    let made = client.batch_execute(
+        "CREATE TABLE account (name text PRIMARY KEY, balance bigint NOT NULL);
+         CREATE TABLE transfer (id bigserial, amount bigint);
+         CREATE TABLE late (of text REFERENCES account DEFERRABLE INITIALLY DEFERRED);
+         INSERT INTO account VALUES ('alice', 1000), ('bob', 0);",
+    );
+    made.await.unwrap();
+    drop(client);
+    (server, pool)
+}
+
+/// How often money has moved; and that none was lost or made.
+async fn transfers(pool: &Pool) -> i64 {
+    let client = pool.get().await.unwrap();
+    let count = client.query_one("SELECT count(*) FROM transfer", &[]);
+    let count: i64 = count.await.unwrap().get(0);
+    let balances = client.query("SELECT balance FROM account ORDER BY name", &[]);
+    let balances = balances.await.unwrap();
+    let balances: Vec<i64> = balances.iter().map(|row| row.get(0)).collect();
+    assert_eq!(balances, [1000 - 10 * count, 10 * count]);
+    count
+}
+
+#[tokio::test]
+async fn effects_and_record_are_committed_together() {
+    let (server, pool) = bank().await;
+    let node = Node::new(&server.url(), policy()).await;
+    let first = node.send("a", "").await;
+    assert_eq!(first, (200, "transferred by execution 1".to_owned()));
+    assert_eq!(node.send("a", "").await, first);
+    assert_eq!(node.send("a", "other").await.0, 422);
+    assert_eq!((node.executions(), transfers(&pool).await), (1, 1));
+    assert_eq!(node.app.store.open_transactions(), 0);
+    // The record is one as any other.
+    let inspect = PostgresStore::connect(&server.url()).await.unwrap();
+    let listed = inspect.list(&Page::default()).await.unwrap();
+    assert_eq!(listed.len(), 1);
+    assert_eq!(StateKind::of(&listed[0].record), StateKind::Completed);
+    assert_eq!(&*listed[0].record.label, "POST /transfers");
+}
+
+/// Each row of the table in the crate's documentation.
+#[tokio::test]
+async fn what_is_not_committed_has_not_happened() {
+    let (server, pool) = bank().await;
+    // (asked, first answer, whether the retry executes, transfers in the end)
+    for (asked, status, again, moved) in [
+        ("refuse", 409, false, 0),
+        ("conflict", 409, false, 0),
+        ("fail", 500, true, 1),
+        ("lie", 503, true, 1),
+        ("deferred", 503, true, 1),
+    ] {
+        let node = Node::new(&server.url(), policy()).await;
+        let before = transfers(&pool).await;
+        let (first, body) = node.send(asked, asked).await;
+        assert_eq!(first, status, "{asked}: {body}");
+        assert_eq!(transfers(&pool).await, before, "{asked}");
+        let retry = node.send(asked, asked).await;
+        assert_eq!(
+            node.executions(),
+            if again { 2 } else { 1 },
+            "{asked}: {retry:?}"
+        );
+        assert_eq!(
+            retry.0,
+            if again { 200 } else { status },
+            "{asked}: {retry:?}"
+        );
+        assert_eq!(transfers(&pool).await, before + moved, "{asked}");
+        assert_eq!(node.app.store.open_transactions(), 0, "{asked}");
+    }
+    // A failure that is kept leaves no effects behind.
+    let node = Node::new(&server.url(), Policy::new(Profile::Stripe)).await;
+    let before = transfers(&pool).await;
+    for _ in 0..2 {
+        let failed = (500, "try again".to_owned());
+        assert_eq!(node.send("kept", "fail").await, failed);
+    }
+    assert_eq!((node.executions(), transfers(&pool).await), (1, before));
+}
+
+#[tokio::test]
+async fn a_panic_undoes_what_was_done() {
+    let (server, pool) = bank().await;
+    let node = Node::new(&server.url(), policy()).await;
+    let router = node.router.clone();
+    let request = Request::post("/transfers")
+        .header("idempotency-key", "a")
+        .body(Body::from("panic"))
+        .unwrap();
+    let panicked = tokio::spawn(async move { router.oneshot(request).await.map(drop) });
+    assert!(panicked.await.unwrap_err().is_panic());
+    assert_eq!(transfers(&pool).await, 0);
+    assert_eq!(node.send("a", "panic").await.0, 200);
+    assert_eq!(transfers(&pool).await, 1);
+}
+
+#[tokio::test]
+async fn a_request_without_a_key_has_no_transaction() {
+    let (server, pool) = bank().await;
+    let node = Node::new(&server.url(), policy()).await;
+    let request = Request::post("/transfers").body(Body::empty()).unwrap();
+    let response = node.router.clone().oneshot(request).await.into_response();
+    assert_eq!(response.status(), 400);
+    let body = axum::body::to_bytes(response.into_body(), 1 << 16).await;
+    assert!(String::from_utf8_lossy(&body.unwrap()).contains("key-missing"));
+    assert_eq!((node.executions(), transfers(&pool).await), (0, 0));
+}
+
+/// A hundred at once on two nodes: one executes, whoever waits gets its answer, the others 409.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn hazard_01_of_a_hundred_at_once_one_executes() {
+    let (server, pool) = bank().await;
+    for (round, concurrent) in [Concurrent::Reject, Concurrent::Wait]
+        .into_iter()
+        .enumerate()
+    {
+        let policy = policy()
+            .with_concurrent(concurrent)
+            .with_wait_timeout(Duration::from_secs(30))
+            .with_max_waiters(100);
+        let nodes = [
+            Arc::new(Node::new(&server.url(), policy.clone()).await),
+            Arc::new(Node::new(&server.url(), policy).await),
+        ];
+        let key: &'static str = ["reject", "wait"][round];
+        let calls: Vec<_> = (0..100)
+            .map(|number| {
+                let node = Arc::clone(&nodes[number % 2]);
+                tokio::spawn(async move { node.send(key, "slow").await })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for call in calls {
+            answers.push(call.await.unwrap());
+        }
+        let executions = nodes[0].executions() + nodes[1].executions();
+        assert_eq!(executions, 1, "{answers:?}");
+        let done = (200, "transferred by execution 1".to_owned());
+        let others: Vec<_> = answers.iter().filter(|answer| **answer != done).collect();
+        match concurrent {
+            Concurrent::Wait => assert_eq!(others, Vec::<&(u16, String)>::new()),
+            Concurrent::Reject => assert!(others.iter().all(|answer| answer.0 == 409)),
+        }
+        assert_eq!(transfers(&pool).await, round as i64 + 1);
+    }
+}
+
+/// Every exchange with the server cut once, before it reaches the server and before its answer
+/// reaches us: money never moves twice, never half, and whoever was told 200 is told the same again.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn hazard_45_a_connection_cut_at_any_point_leaves_both_or_nothing() {
+    let (server, pool) = bank().await;
+    let mut done = 0;
+    for replies in [false, true] {
+        for step in 1.. {
+            let proxy = Proxy::start(server.port());
+            let url = server.url_by(&format!("127.0.0.1:{}", proxy.port()));
+            let node = Node::new(&url, policy()).await;
+            // The connection is there, its statements are prepared.
+            let warm = format!("warm-{replies}-{step}");
+            assert_eq!(node.send(&warm, "").await.0, 200);
+            let (before, seen) = (transfers(&pool).await, proxy.replies() + proxy.requests());
+            proxy.set(if replies {
+                Fault::CutAtReply(proxy.replies() + step)
+            } else {
+                Fault::CutAtRequest(proxy.requests() + step)
+            });
+            let key = format!("key-{replies}-{step}");
+            let first = node.send(&key, "").await;
+            proxy.set(Fault::None);
+            let moved = transfers(&pool).await - before;
+            match first.0 {
+                200 => assert_eq!(moved, 1, "step {step}: {first:?}"),
+                // Whoever is told to try again may find it done, never half.
+                _ => assert!(moved == 0 || moved == 1, "step {step}: {first:?}"),
+            }
+            let mut last = first.clone();
+            for _ in 0..100 {
+                last = node.send(&key, "").await;
+                if last.0 == 200 {
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            assert_eq!(last.0, 200, "step {step}: {last:?} after {first:?}");
+            if first.0 == 200 {
+                assert_eq!(first, last, "step {step}");
+            }
+            assert_eq!(node.send(&key, "").await, last);
+            assert_eq!(transfers(&pool).await, before + 1, "step {step}");
+            done += 1;
+            // Behind the last exchange there was nothing left to cut.
+            let used = (proxy.replies() + proxy.requests() - seen) / 2;
+            if first.0 == 200 && step > used.min(40) {
+                break;
+            }
+            assert!(step < 40, "a request has fewer exchanges");
+        }
+    }
+    assert!(done > 12, "{done} points were tried");
+}
+
+/// The server crashes in the middle, and at the commit.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_crash_of_the_server_leaves_both_or_nothing() {
+    let (mut server, pool) = bank().await;
+    let node = Arc::new(Node::new(&server.url(), policy()).await);
+    let running = {
+        let node = Arc::clone(&node);
+        tokio::spawn(async move { node.send("a", "slow").await })
+    };
+    while node.executions() == 0 {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    server.kill();
+    let (status, body) = running.await.unwrap();
+    assert!(status >= 500, "{status} {body}");
+    server.start();
+    let mut last = (0, String::new());
+    for _ in 0..100 {
+        last = node.send("a", "slow").await;
+        if last.0 == 200 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(last.0, 200, "{last:?}");
+    assert_eq!(transfers(&pool).await, 1);
+}
+
+/// Two transactions that can't both be: one is undone, and its retry executes.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_cannot_be_serialized_is_to_be_tried_again() {
+    let (server, pool) = bank().await;
+    let store = TransactionalStore::builder(self::pool(&server.url()));
+    let node = Arc::new(Node::of(
+        store.serializable().build().await.unwrap(),
+        policy(),
+    ));
+    let mut refused = 0;
+    let calls: Vec<_> = ["a", "b", "c", "d"]
+        .into_iter()
+        .map(|key| {
+            let node = Arc::clone(&node);
+            tokio::spawn(async move { (key, node.send(key, "slow").await) })
+        })
+        .collect();
+    for call in calls {
+        let (key, (mut status, mut body)) = call.await.unwrap();
+        while status != 200 {
+            assert!(status >= 500, "{status} {body}");
+            refused += 1;
+            (status, body) = node.send(key, "slow").await;
+        }
+    }
+    assert!(refused > 0, "they were at work at the same time");
+    assert_eq!(transfers(&pool).await, 4);
+}
+
+#[tokio::test]
+async fn a_job_has_its_transaction_too() {
+    let (server, pool) = bank().await;
+    let store = TransactionalStore::new(self::pool(&server.url()))
+        .await
+        .unwrap();
+    let engine = Engine::new(store.clone());
+    let run = async |fail: bool| {
+        let store = store.clone();
+        let key = Key::new("job-1").unwrap();
+        let policy = policy();
+        let work = engine.run_with(key, Fingerprint::OFF, &policy, move |claimed| async move {
+            let tx = store.transaction(&claimed).map_err(|e| e.to_string())?;
+            assert!(store.transaction(&claimed).is_err(), "one at a time");
+            let paid = tx.execute("INSERT INTO transfer (amount) VALUES (0)", &[]);
+            paid.await.map_err(|e| e.to_string())?;
+            if fail { Err("no".to_owned()) } else { Ok(7) }
+        });
+        work.await
+    };
+    assert!(matches!(run(true).await, Err(RunError::Failed(_))));
+    assert_eq!(run(false).await.unwrap().value, 7);
+    assert_eq!(run(false).await.unwrap().value, 7);
+    let client = pool.get().await.unwrap();
+    let count = client.query_one("SELECT count(*) FROM transfer", &[]);
+    assert_eq!(count.await.unwrap().get::<_, i64>(0), 1);
+}

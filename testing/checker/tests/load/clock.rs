@@ -1,0 +1,26 @@
+//! Waiting for things, never for time.
+
+use std::time::Duration;
+
+/// Longer than anything here takes, unless something hangs.
+const DEADLINE: Duration = Duration::from_secs(60);
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
+
+/// Looks again and again until it is so; fails the test when that takes too long.
+#[track_caller]
+pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
+    async move {
+        let looking = async {
+            while !is_so() {
+                tokio::time::sleep(BETWEEN_LOOKS).await;
+            }
+        };
+        within(what, looking).await;
+    }
+}
+
+/// What `future` gives; fails the test when it takes too long.
+pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    let done = tokio::time::timeout(DEADLINE, future).await;
+    done.unwrap_or_else(|_| panic!("took longer than {DEADLINE:?}: {what}"))
+}

@@ -15,7 +15,7 @@ struct Need {
     packages: &'static [&'static str],
     /// Tells the tests where it is.
     variable: &'static str,
-    without: Without,
+    without: &'static [Without],
     find: fn() -> Option<PathBuf>,
 }
 
@@ -31,39 +31,45 @@ const NEEDS: [Need; 5] = [
         what: "nginx",
         packages: &["nginx-light"],
         variable: "ONLYONCE_NGINX",
-        without: Without::Module("outside::"),
+        without: &[Without::Module("outside::")],
         find: || program("nginx"),
     },
     Need {
         what: "curl",
         packages: &["curl"],
         variable: "ONLYONCE_CURL",
-        without: Without::Module("outside::"),
+        without: &[Without::Module("outside::")],
         find: || program("curl"),
     },
     Need {
         what: "Python 3 with requests and httpx",
         packages: &["python3", "python3-requests", "python3-httpx"],
         variable: "ONLYONCE_PYTHON",
-        without: Without::Module("outside::"),
+        without: &[Without::Module("outside::")],
         find: || pythons().into_iter().find(|python| has_modules(python)),
     },
     Need {
         what: "redis-server",
         packages: &["redis-server"],
         variable: "ONLYONCE_REDIS",
-        without: Without::Crates(&["onlyonce-redis"]),
+        without: &[
+            Without::Crates(&["onlyonce-redis"]),
+            Without::Module("outside::"),
+        ],
         find: || program("redis-server"),
     },
     Need {
         what: "PostgreSQL and PgBouncer",
         packages: &["postgresql", "pgbouncer"],
         variable: "ONLYONCE_POSTGRES",
-        without: Without::Crates(&[
-            "onlyonce-postgres",
-            "onlyonce-sqlx",
-            "onlyonce-tokio-postgres",
-        ]),
+        without: &[
+            Without::Crates(&[
+                "onlyonce-postgres",
+                "onlyonce-sqlx",
+                "onlyonce-tokio-postgres",
+            ]),
+            Without::Module("outside::"),
+        ],
         find: || program("pgbouncer").and_then(|_| program("initdb").or_else(debian_initdb)),
     },
 ];
@@ -113,8 +119,12 @@ impl Outside {
 
     /// Arguments by which both runners leave out the tests that cannot run.
     pub(crate) fn arguments(&self) -> Vec<&'static str> {
-        let mut left_out: Vec<Without> = self.missing().map(|need| need.without).collect();
-        left_out.dedup();
+        let mut left_out: Vec<Without> = Vec::new();
+        for without in self.missing().flat_map(|need| need.without) {
+            if !left_out.contains(without) {
+                left_out.push(*without);
+            }
+        }
         // What follows `--` goes to the test programs: crates come first.
         let crates = left_out.iter().filter_map(|without| match without {
             Without::Crates(names) => Some(names.iter().flat_map(|name| ["--exclude", name])),
@@ -266,6 +276,11 @@ mod tests {
             found: [here(), None, None, here(), here()],
         };
         assert_eq!(some.arguments(), ["--", "--skip", "outside::"]);
+        let redis = Outside {
+            found: [here(), here(), here(), None, here()],
+        };
+        let left_out = ["--exclude", "onlyonce-redis", "--", "--skip", "outside::"];
+        assert_eq!(redis.arguments(), left_out);
         let line = "NOT RUN: the tests that need curl, Python 3 with requests and httpx";
         assert_eq!(some.not_run().as_deref(), Some(line));
     }

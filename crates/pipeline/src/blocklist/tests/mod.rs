@@ -1,0 +1,7 @@
+//! The blocklist as a whole.
+
+mod file;
+mod layer;
+mod list;
+mod rules;
+mod support;

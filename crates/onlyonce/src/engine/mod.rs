@@ -10,7 +10,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use onlyonce_core::{RecordId, Scope, Secret, SharedStore, SystemClock};
+use onlyonce_core::{Clock, RecordId, Scope, Secret, SharedStore, SystemClock};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -43,7 +43,7 @@ pub struct Engine(Arc<Inner>);
 struct Inner {
     store: SharedStore,
     secret: Secret,
-    clock: SystemClock,
+    clock: Arc<dyn Clock>,
     /// Work that must end before the process does.
     tasks: TaskTracker,
     closing: CancellationToken,
@@ -57,6 +57,7 @@ struct Inner {
 pub struct EngineBuilder {
     store: SharedStore,
     secret: Option<Secret>,
+    clock: Arc<dyn Clock>,
 }
 
 impl EngineBuilder {
@@ -69,13 +70,23 @@ impl EngineBuilder {
         self
     }
 
+    /// Sets the clock that `Idempotency-Expires` is told by; nothing else hangs on it. Leases and
+    /// lifetimes are counted by the store, on a clock of its own.
+    ///
+    /// Default: [`SystemClock`].
+    #[must_use]
+    pub fn clock(mut self, clock: impl Clock) -> Self {
+        self.clock = Arc::new(clock);
+        self
+    }
+
     /// The engine.
     #[must_use]
     pub fn build(self) -> Engine {
         Engine(Arc::new(Inner {
             store: self.store,
             secret: self.secret.unwrap_or_else(Secret::well_known),
-            clock: SystemClock::new(),
+            clock: self.clock,
             tasks: TaskTracker::new(),
             closing: CancellationToken::new(),
             waiters: Arc::default(),
@@ -98,6 +109,7 @@ impl Engine {
         EngineBuilder {
             store: store.into(),
             secret: None,
+            clock: Arc::new(SystemClock::new()),
         }
     }
 
@@ -131,8 +143,8 @@ impl Engine {
         &self.0.secret
     }
 
-    pub(crate) fn clock(&self) -> &SystemClock {
-        &self.0.clock
+    pub(crate) fn clock(&self) -> &dyn Clock {
+        &*self.0.clock
     }
 
     pub(crate) fn is_closing(&self) -> bool {

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, DATE, TRAILER};
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
-use onlyonce_core::{Clock as _, Decision, Policy, Record, State, StoredResponse, codec};
+use onlyonce_core::{Decision, Policy, Record, State, StoredResponse, codec};
 
 use super::body::ResponseBody;
 use super::control::{CONTROL, Control};

@@ -64,7 +64,8 @@ impl<S: Store> Store for Recorder<S> {
             extend: renewal.extend,
         };
         let call = self.store.renew(lease, renewal);
-        self.call(&lease.id, op, call, written).await
+        self.call(&lease.id, op, call, |fenced| written(*fenced))
+            .await
     }
 
     async fn complete(
@@ -77,7 +78,8 @@ impl<S: Store> Store for Recorder<S> {
             fence: lease.fence.get(),
         };
         let call = self.store.complete(lease, completion, keep);
-        self.call(&lease.id, op, call, written).await
+        self.call(&lease.id, op, call, |fenced| written(*fenced))
+            .await
     }
 
     async fn release(&self, lease: &Lease) -> Result<Fenced, StoreError> {
@@ -85,7 +87,8 @@ impl<S: Store> Store for Recorder<S> {
             fence: lease.fence.get(),
         };
         let call = self.store.release(lease);
-        self.call(&lease.id, op, call, written).await
+        self.call(&lease.id, op, call, |fenced| written(*fenced))
+            .await
     }
 
     async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
@@ -111,7 +114,7 @@ fn seen(claim: &Claim) -> Answer {
     }
 }
 
-fn written(fenced: &Fenced) -> Answer {
+fn written(fenced: Fenced) -> Answer {
     match fenced {
         Fenced::Applied => Answer::Applied,
         Fenced::Superseded => Answer::Superseded,

@@ -7,16 +7,13 @@ const DEADLINE: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// Looks again and again until it is so; fails the test when that takes too long.
-#[track_caller]
-pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) -> impl Future<Output = ()> {
-    async move {
-        let looking = async {
-            while !is_so() {
-                tokio::time::sleep(BETWEEN_LOOKS).await;
-            }
-        };
-        within(what, looking).await;
-    }
+pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
+    let looking = async {
+        while !is_so() {
+            tokio::time::sleep(BETWEEN_LOOKS).await;
+        }
+    };
+    within(what, looking).await;
 }
 
 /// What `future` gives; fails the test when it takes too long.

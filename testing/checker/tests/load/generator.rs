@@ -3,14 +3,15 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
 use onlyonce::{Concurrent, Key, Policy, Profile, Scope};
 use onlyonce_checker::{
-    Answer, Asked, Digest, History, Log, Name, Op, Outcome, Promised, Report, check,
+    Answer, Asked, Call, Digest, History, Log, Name, Op, Outcome, Promised, Report, RequestId,
+    check,
 };
 use onlyonce_core::{OnUnknown, RecordId};
 use tokio::sync::Semaphore;
@@ -43,6 +44,7 @@ pub(crate) fn policies(on_unknown: OnUnknown) -> [Policy; 2] {
         policy.store_timeout = STORE_TIMEOUT;
         policy.on_unknown = on_unknown;
         policy.concurrent = concurrent;
+        policy.verdict_headers = true;
         policy.wait_timeout = Duration::from_millis(300);
         policy
     };
@@ -103,6 +105,25 @@ impl Load {
         }
     }
 
+    /// When the record of the first key goes, by each node's clock. It is executed if it was not.
+    pub(crate) async fn expiries(&self) -> [SystemTime; 2] {
+        let errand = errands(0).remove(1);
+        let mut expiries = Vec::new();
+        for node in &self.site.nodes {
+            let site = Site {
+                history: self.site.history.clone(),
+                nodes: [node.clone(), node.clone()],
+            };
+            run(site.clone(), errand.clone(), MOST_TRIES).await;
+            let id = site.history.request(asked(&errand));
+            let reply = node.send(request(&errand, id)).await;
+            site.history
+                .response(id, reply.outcome, reply.status, reply.digest);
+            expiries.push(reply.expires.unwrap());
+        }
+        expiries.try_into().unwrap()
+    }
+
     /// Waits until the log has so many more of something.
     pub(crate) async fn more(&self, what: &str, many: usize, count: fn(&Log) -> usize) {
         let history = &self.site.history;
@@ -133,10 +154,12 @@ impl Load {
 }
 
 pub(crate) fn acknowledged(log: &Log) -> usize {
-    let is = |call: &&onlyonce_checker::Call| match (call.op, &call.ended) {
-        (Op::Claim { .. }, Some((_, Answer::Won(_)))) => true,
-        (Op::Complete { .. }, Some((_, Answer::Applied))) => true,
-        _ => false,
+    let is = |call: &&Call| {
+        let answer = call.ended.as_ref().map(|(_, answer)| answer);
+        matches!(
+            (call.op, answer),
+            (Op::Claim { .. }, Some(Answer::Won(_))) | (Op::Complete { .. }, Some(Answer::Applied))
+        )
     };
     log.calls.iter().filter(is).count()
 }
@@ -238,31 +261,41 @@ async fn run(site: Site, errand: Errand, tries: usize) {
 
 /// Gives whether the client need not ask again.
 async fn send(history: &History, node: &Node, errand: &Errand, patience: Duration) -> bool {
-    let Errand {
-        name,
-        fingerprint,
-        number,
-    } = errand;
-    let (key, scope) = (Key::new(&*name.key).unwrap(), Scope::custom(&*name.scope));
-    let id = history.request(Asked {
-        name: name.clone(),
-        record: RecordId::new(&secret(), &scope, &key),
-        fingerprint: Arc::clone(fingerprint),
-    });
-    let fails = usize::from(number % 8 == 0);
-    let request = Request::post("/charges")
-        .header("idempotency-key", &*name.key)
-        .header(SCOPE, &*name.scope)
-        .header(REQUEST, id.0)
-        .header(WORK, number * 7 % 25)
-        .header(FAILS, fails)
-        .body(Full::new(Bytes::from(fingerprint.to_string())))
-        .unwrap();
-    let Ok(reply) = tokio::time::timeout(patience, node.send(request)).await else {
+    let asked = asked(errand);
+    let id = history.request(asked);
+    let sending = node.send(request(errand, id));
+    let Ok(reply) = tokio::time::timeout(patience, sending).await else {
         let outcome = Outcome::ConnectionError;
         history.response(id, outcome, 0, Digest::of(b""));
         return false;
     };
     history.response(id, reply.outcome, reply.status, reply.digest);
     reply.outcome.is_final() && reply.status != 500
+}
+
+fn asked(errand: &Errand) -> Asked {
+    let name = &errand.name;
+    let (key, scope) = (Key::new(&*name.key).unwrap(), Scope::custom(&*name.scope));
+    Asked {
+        name: name.clone(),
+        record: RecordId::new(&secret(), &scope, &key),
+        fingerprint: Arc::clone(&errand.fingerprint),
+    }
+}
+
+fn request(errand: &Errand, id: RequestId) -> Request<Full<Bytes>> {
+    let Errand {
+        name,
+        fingerprint,
+        number,
+    } = errand;
+    let fails = usize::from(number % 8 == 0);
+    let request = Request::post("/charges")
+        .header("idempotency-key", &*name.key)
+        .header(SCOPE, &*name.scope)
+        .header(REQUEST, id.0)
+        .header(WORK, number * 7 % 25)
+        .header(FAILS, fails);
+    let body = Bytes::from(fingerprint.to_string());
+    request.body(Full::new(body)).unwrap()
 }

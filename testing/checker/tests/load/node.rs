@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -12,7 +12,7 @@ use http_body_util::{BodyExt as _, Full};
 use onlyonce::http::RequestBody;
 use onlyonce::{Claimed, Engine, IdempotencyLayer, Policy, Scope, Secret, Verdict};
 use onlyonce_checker::{Digest, Finish, History, Outcome, Recorder, Refusal, RequestId, Running};
-use onlyonce_core::{RecordId, Store};
+use onlyonce_core::{Clock, RecordId, Store, SystemClock};
 use tower::{Layer as _, ServiceExt as _};
 
 /// Whose key it is.
@@ -38,6 +38,8 @@ pub(crate) struct Reply {
     pub(crate) outcome: Outcome,
     pub(crate) status: u16,
     pub(crate) digest: Digest,
+    /// When its record goes, by its node's clock.
+    pub(crate) expires: Option<SystemTime>,
 }
 
 /// What both nodes' handlers work on.
@@ -91,12 +93,19 @@ impl Handler {
 impl Node {
     /// An engine on `store`, called `name` in the log.
     pub(crate) fn new(store: impl Store, name: &str, handler: &Handler, policy: Policy) -> Self {
-        let store = Recorder::new(store, &handler.history, name);
-        let engine = Engine::builder(store).secret(secret()).build();
-        Self::of(engine, handler, policy)
+        Self::on(SystemClock::new(), store, name, handler, policy)
     }
 
-    pub(crate) fn of(engine: Engine, handler: &Handler, policy: Policy) -> Self {
+    /// The same by another clock.
+    pub(crate) fn on(
+        clock: impl Clock,
+        store: impl Store,
+        name: &str,
+        handler: &Handler,
+        policy: Policy,
+    ) -> Self {
+        let store = Recorder::new(store, &handler.history, name);
+        let engine = Engine::builder(store).secret(secret()).clock(clock).build();
         let layer = IdempotencyLayer::from_engine(engine.clone())
             .with_policy(policy)
             .unwrap()
@@ -116,12 +125,16 @@ impl Node {
                 let response = response.unwrap_or_else(|never| match never {});
                 let outcome = outcome(response.extensions().get().unwrap());
                 let status = response.status().as_u16();
+                let expires = response.headers().get("idempotency-expires");
+                let expires = expires.map(|value| value.to_str().unwrap());
+                let expires = expires.map(|value| httpdate::parse_http_date(value).unwrap());
                 let body = response.into_body().collect().await.unwrap().to_bytes();
                 let digest = Digest::of(&body);
                 Reply {
                     outcome,
                     status,
                     digest,
+                    expires,
                 }
             })
         };

@@ -1,5 +1,6 @@
 //! On servers that are killed in the middle.
 
+mod clocks;
 mod postgres;
 mod redis;
 

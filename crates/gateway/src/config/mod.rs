@@ -29,6 +29,8 @@ mod source;
 mod tree;
 
 pub use elements::admin::AdminSettings;
+pub use elements::context::ContextSettings;
+pub use elements::envelope::{EnvelopeRule, EnvelopeSettings, Speech};
 pub use elements::limits::LimitSettings;
 pub use elements::log::{LogFormat, LogLevel, LogSettings};
 pub use elements::proxy::{ProxySettings, ViaName};

@@ -6,6 +6,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::elements::admin::AdminSettings;
+use super::elements::context::ContextSettings;
+use super::elements::envelope::EnvelopeSettings;
 use super::elements::idempotency::RawIdempotency;
 use super::elements::limits::LimitSettings;
 use super::elements::log::LogSettings;
@@ -32,6 +34,10 @@ pub(super) struct Raw {
     pub(super) store: RawStore,
     /// How keyed requests are treated.
     pub(super) idempotency: RawIdempotency,
+    /// Trace IDs.
+    pub(super) context: ContextSettings,
+    /// One form for every answer.
+    pub(super) envelope: EnvelopeSettings,
     /// The way to the upstream and back. The gateway never sends a request twice by itself.
     pub(super) proxy: ProxySettings,
     /// HTTPS on `listen`. Left out, the gateway speaks plain HTTP there.

@@ -8,6 +8,8 @@ use http::Method;
 use matchit::{InsertError, Router};
 use onlyonce_core::Policy;
 
+use super::EnvelopeRule;
+
 /// All routes, in the order in which they were given, and what holds where none matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RouteTable {
@@ -21,6 +23,15 @@ pub struct Route {
     pub(super) pattern: Pattern,
     pub(super) methods: Option<Vec<Method>>,
     pub(super) policy: Option<Arc<Policy>>,
+    pub(super) layers: RouteLayers,
+}
+
+/// What a route does with the layers of the pipeline.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct RouteLayers {
+    /// Whether answers come in an envelope, and in which form.
+    pub envelope: EnvelopeRule,
 }
 
 /// What a request falls under.
@@ -31,6 +42,8 @@ pub struct Matched<'t> {
     pub route: Option<&'t str>,
     /// How keyed requests are treated; `None` where idempotency is off.
     pub policy: Option<&'t Arc<Policy>>,
+    /// Which route, from 0; `None` where no route matches.
+    pub index: Option<usize>,
 }
 
 impl RouteTable {
@@ -50,15 +63,18 @@ impl RouteTable {
         let found = self
             .routes
             .iter()
-            .find(|route| route.takes(method) && route.pattern.matches(&path));
+            .enumerate()
+            .find(|(_, route)| route.takes(method) && route.pattern.matches(&path));
         match found {
-            Some(route) => Matched {
+            Some((index, route)) => Matched {
                 route: Some(&route.pattern.text),
                 policy: route.policy.as_ref(),
+                index: Some(index),
             },
             None => Matched {
                 route: None,
                 policy: Some(&self.elsewhere),
+                index: None,
             },
         }
     }
@@ -92,6 +108,12 @@ impl Route {
     #[must_use]
     pub fn policy(&self) -> Option<&Arc<Policy>> {
         self.policy.as_ref()
+    }
+
+    /// What it does with the layers of the pipeline.
+    #[must_use]
+    pub const fn layers(&self) -> &RouteLayers {
+        &self.layers
     }
 
     /// Whether every request that `other` takes is taken here.
@@ -346,6 +368,7 @@ mod tests {
             pattern: Pattern::new(pattern).unwrap(),
             methods: (!methods.is_empty()).then(|| methods.to_vec()),
             policy: policy.map(|profile| Arc::new(Policy::new(profile))),
+            layers: RouteLayers::default(),
         }
     }
 

@@ -21,7 +21,10 @@ use super::routes::{Route, RouteTable};
 use super::scalar::{As, OrOff};
 use super::source::Sources;
 use super::tree::Path;
-use super::{AdminSettings, LimitSettings, LogSettings, ProxySettings, StoreSettings, TlsSettings};
+use super::{
+    AdminSettings, ContextSettings, EnvelopeSettings, LimitSettings, LogSettings, ProxySettings,
+    StoreSettings, TlsSettings,
+};
 
 /// All settings of the gateway, typed and checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,10 @@ pub struct Settings {
     pub principal_header: Option<HeaderName>,
     /// What is different where.
     pub routes: RouteTable,
+    /// Trace IDs.
+    pub context: ContextSettings,
+    /// One form for every answer.
+    pub envelope: EnvelopeSettings,
     /// The way to the upstream.
     pub proxy: ProxySettings,
     /// HTTPS on the public listener.
@@ -75,6 +82,7 @@ impl Settings {
         let tls = raw.tls.resolve(report);
         let upstreams = upstreams(raw.upstream, listen, tls.is_some(), report);
         check_listeners(listen, &raw.admin, report);
+        raw.envelope.check(report);
         raw.proxy.check(report);
         raw.limits.check(report);
 
@@ -98,6 +106,8 @@ impl Settings {
             },
             idempotency: policy,
             admin: raw.admin,
+            context: raw.context,
+            envelope: raw.envelope,
             proxy: raw.proxy,
             tls,
             limits: raw.limits,
@@ -119,6 +129,8 @@ impl Settings {
             admin: self.admin.clone(),
             store: (&self.store).into(),
             idempotency,
+            context: self.context.clone(),
+            envelope: self.envelope.clone(),
             proxy: self.proxy.clone(),
             tls: self.tls.clone().map(RawTls::from).unwrap_or_default(),
             limits: self.limits.clone(),

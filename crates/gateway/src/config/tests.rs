@@ -638,6 +638,8 @@ admin.listen = "off"
 proxy = { connect_timeout = "1s", response_timeout = "1m30s", idle_timeout = "2s", total_timeout = "10m", pool_max_idle = 0, pool_idle_timeout = "0s", h2c = true, host = "upstream", max_failures = 0, cooldown = "1s", insecure_skip_verify = true, trust_forwarded = true, via = "off", tunnel_idle_timeout = "1s", max_header_bytes = "1MiB" }
 limits = { max_connections = 1, max_header_bytes = "1MiB", max_headers = 8, header_timeout = "1s", body_idle_timeout = "1s", keep_alive_timeout = "1s", tls_handshake_timeout = "1s", max_concurrent_streams = 1, max_tls_handshakes = 1, write_timeout = "1s", max_request_body = 1000, drain_timeout = "0s" }
 log = { format = "json", level = "trace" }
+context = { enabled = true, trace_context = "accept" }
+envelope = { enabled = true, status_mode = "always-200", debug = true, language = "zh-CN", read_codes = true }
 [store]
 url = "file:/var/lib/onlyonce"
 durability = "relaxed"
@@ -688,8 +690,13 @@ idempotency = { profile = "stripe", drop_headers = ["Set-Cookie"], keep_headers 
 [[route]]
 path = "/hooks"
 idempotency = false
+envelope = false
+[[route]]
+path = "/export"
+envelope = { type = "xml" }
 [[route]]
 path = "/same"
+envelope = true
 "#;
 
 #[test]
@@ -806,6 +813,7 @@ fn everything_differs_from_its_default() {
         "secret",
         "secret_file",
         "drop_headers",
+        "error_page",
     ];
     for setting in &Catalog::all().settings {
         let is_default = printed.lines().any(|line| {
@@ -1095,4 +1103,35 @@ proptest! {
         let value = value.replace('\0', "");
         Given::nothing().upstream().variable(&setting.variable(), &value).messages();
     }
+}
+
+#[test]
+fn faults_of_the_envelope() {
+    snapshot!(gallery(&[
+        "[context]\ntrace_context = \"yes\"\n",
+        "[context]\nenabled = 1\n",
+        "[envelope]\nstatus_mode = \"always\"\n",
+        "[envelope]\nlanguage = \"fr\"\n",
+        "[envelope]\nerror_page = \"nowhere.html\"\n",
+        "[envelope]\ndebugging = true\n",
+        "[[route]]\npath = \"/a\"\nenvelope = \"xml\"\n",
+        "[[route]]\npath = \"/a\"\nenvelope = { type = \"yaml\" }\n",
+        "[[route]]\npath = \"/a\"\nenvelope = {}\n",
+    ]));
+}
+
+#[test]
+fn a_malformed_error_page_is_named_with_its_line() {
+    let given = Given::nothing();
+    let page = given.folder.path().join("page.html");
+    std::fs::write(&page, "<p>\n{{ message </p>").unwrap();
+    let given = given
+        .upstream()
+        .variable("ONLYONCE_ENVELOPE__ERROR_PAGE", &page.display().to_string());
+    let said = given.messages();
+    assert!(said.contains("`error_page` in `[envelope]`"), "{said}");
+    assert!(
+        said.contains("the template for error pages, line 2: "),
+        "{said}"
+    );
 }

@@ -2,6 +2,8 @@
 
 pub(super) mod address;
 pub(super) mod admin;
+pub(super) mod context;
+pub(super) mod envelope;
 pub(super) mod idempotency;
 pub(super) mod limits;
 pub(super) mod log;
@@ -10,6 +12,7 @@ pub(super) mod route;
 pub(super) mod secret;
 pub(super) mod store;
 pub(super) mod tls;
+pub(super) mod toggle;
 pub(super) mod upstream;
 mod values;
 pub(super) mod wrappers;

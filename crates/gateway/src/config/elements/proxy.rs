@@ -225,20 +225,20 @@ impl Scalar for ViaName {
     }
 }
 
-mod optional_path {
+pub(super) mod optional_path {
     use std::path::PathBuf;
 
     use serde::{Deserializer, Serialize, Serializer};
 
     use crate::config::scalar::{self, As};
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<PathBuf>, D::Error> {
         scalar::deserialize(deserializer).map(Some)
     }
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(in crate::config) fn serialize<S: Serializer>(
         path: &Option<PathBuf>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {

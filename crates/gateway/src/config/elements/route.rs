@@ -11,11 +11,13 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::envelope::{EnvelopeRule, RouteEnvelope};
 use super::idempotency::{GATEWAY_WIDE, RawIdempotency, adopt};
+use super::toggle::Toggle;
 use crate::config::error::Problem;
 use crate::config::policy::{check_policy, warn_of_sharing};
 use crate::config::report::Report;
-use crate::config::routes::{Pattern, PatternError, Route};
+use crate::config::routes::{Pattern, PatternError, Route, RouteLayers};
 use crate::config::scalar::{As, Remedy, Scalar, Written};
 use crate::config::tree::Path;
 
@@ -37,6 +39,10 @@ pub(in crate::config) struct RawRoute {
     /// here; with a `profile`, all that profiles speak of comes from that one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) idempotency: Option<RouteIdempotency>,
+    /// Whether answers come in an envelope, and in which form: as in `[envelope]` where nothing is
+    /// said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) envelope: Option<Toggle<RouteEnvelope>>,
 }
 
 /// Off, or what is different.
@@ -104,6 +110,9 @@ impl RawRoute {
             pattern,
             methods,
             policy,
+            layers: RouteLayers {
+                envelope: EnvelopeRule::new(self.envelope.as_ref()),
+            },
         })
     }
 
@@ -113,6 +122,7 @@ impl RawRoute {
             path: Pattern::new("/").ok().map(As),
             methods: Some(vec![As(Method::POST)]),
             idempotency: Some(RouteIdempotency::Off),
+            envelope: Some(Toggle::On),
         }
     }
 
@@ -133,6 +143,7 @@ impl RawRoute {
                 .as_ref()
                 .map(|methods| methods.iter().cloned().map(As).collect()),
             idempotency,
+            envelope: route.layers.envelope.to_raw(),
         }
     }
 }

@@ -27,6 +27,8 @@ pub mod cors;
 #[cfg(feature = "envelope")]
 pub mod envelope;
 mod error;
+#[cfg(any(feature = "filter", feature = "schema"))]
+pub mod filter;
 mod kind;
 mod language;
 #[cfg(feature = "read-only")]

@@ -1,0 +1,10 @@
+//! Filter.
+
+mod body;
+mod future;
+mod json;
+mod refusal;
+#[cfg(feature = "schema")]
+pub mod schema;
+
+pub use body::FilterBody;

@@ -1,0 +1,46 @@
+//! What a filter says when it lets a request go no further.
+
+use bytes::Bytes;
+use http::{Response, StatusCode};
+use onlyonce::Control;
+
+use crate::{Answers, Asked, Code, Refusal, Text};
+
+use super::body::Unread;
+
+pub(super) fn too_large(limit: usize) -> Refusal {
+    Refusal::new(Code::INVALID_REQUEST)
+        .with_status(StatusCode::PAYLOAD_TOO_LARGE)
+        .with_text(Text::both(
+            format!("The body is longer than {limit} bytes"),
+            format!("请求体超过{limit}字节"),
+        ))
+}
+
+pub(super) fn broken() -> Refusal {
+    Refusal::new(Code::INVALID_REQUEST).with_text(Text::both(
+        "The body could not be read to its end",
+        "请求体不完整",
+    ))
+}
+
+pub(super) fn unread<E>(why: &Unread<E>, limit: usize) -> Refusal {
+    match why {
+        Unread::TooLarge => too_large(limit),
+        Unread::Broken(_) => broken(),
+    }
+}
+
+pub(super) fn not_json(error: &serde_json::Error) -> Text {
+    Text::both(
+        format!("The body is not valid JSON: {error}"),
+        format!("请求体不是有效的JSON：{error}"),
+    )
+}
+
+/// The answer, with the word that nothing has been executed: a key is given back.
+pub(super) fn answer(answers: &Answers, refusal: &Refusal, asked: &Asked) -> Response<Bytes> {
+    let mut response = answers.refuse_asked(refusal, asked);
+    response.extensions_mut().insert(Control::NotExecuted);
+    response
+}

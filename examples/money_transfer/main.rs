@@ -20,7 +20,7 @@ use onlyonce::{IdempotencyLayer, Policy, Profile};
 use onlyonce_postgres::PostgresStore;
 use onlyonce_sqlx::{TransactionalStore, Tx};
 use serde::{Deserialize, Serialize};
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 #[cfg(test)]
 mod outside;
@@ -113,8 +113,9 @@ async fn transfers(State(app): State<App>) -> Result<String, Refusal> {
 }
 
 /// The tables of the example, and those of Onlyonce.
-async fn prepare(url: &str, pool: &PgPool) -> Result<(), Box<dyn std::error::Error>> {
+async fn prepare(url: &str) -> Result<(), Box<dyn std::error::Error>> {
     PostgresStore::migrate(url).await?;
+    let mut connection = PgConnection::connect(url).await?;
     sqlx::raw_sql(
         "CREATE TABLE IF NOT EXISTS account (name text PRIMARY KEY, balance bigint NOT NULL);
          CREATE TABLE IF NOT EXISTS transfer (
@@ -122,12 +123,13 @@ async fn prepare(url: &str, pool: &PgPool) -> Result<(), Box<dyn std::error::Err
          );
          INSERT INTO account VALUES ('alice', 1000), ('bob', 0) ON CONFLICT DO NOTHING;",
     )
-    .execute(pool)
+    .execute(&mut connection)
     .await?;
     Ok(())
 }
 
-async fn app(pool: PgPool) -> Result<Router, Box<dyn std::error::Error>> {
+async fn app(url: &str) -> Result<Router, Box<dyn std::error::Error>> {
+    let pool = PgPool::connect(url).await?;
     let store = TransactionalStore::new(pool.clone()).await?;
     // A transfer without a key is refused.
     let mut policy = Policy::new(Profile::Standard);
@@ -144,10 +146,9 @@ async fn app(pool: PgPool) -> Result<Router, Box<dyn std::error::Error>> {
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let url = std::env::var("DATABASE_URL")
         .map_err(|_| "set DATABASE_URL, such as postgres://shop:password@127.0.0.1/shop")?;
-    let pool = PgPool::connect(&url).await?;
-    prepare(&url, &pool).await?;
+    prepare(&url).await?;
     let listener = tokio::net::TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 3000))).await?;
     println!("http://{}/transfers", listener.local_addr()?);
-    axum::serve(listener, app(pool).await?).await?;
+    axum::serve(listener, app(&url).await?).await?;
     Ok(())
 }

@@ -18,10 +18,9 @@ const URL: &str = "MONEY_TRANSFER_URL";
 #[tokio::test]
 async fn service() {
     let Ok(url) = std::env::var(URL) else { return };
-    let pool = PgPool::connect(&url).await.unwrap();
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("at {}", listener.local_addr().unwrap());
-    let router = super::app(pool).await.unwrap();
+    let router = super::app(&url).await.unwrap();
     axum::serve(listener, router).await.unwrap();
 }
 
@@ -96,8 +95,8 @@ async fn money(pool: &PgPool) -> (i64, Vec<i64>) {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_killed_at_any_statement_moves_the_money_once() {
     let server = start_postgres();
+    super::prepare(&server.url()).await.unwrap();
     let pool = PgPool::connect(&server.url()).await.unwrap();
-    super::prepare(&server.url(), &pool).await.unwrap();
     let mut killed = 0;
     let mut moved = 0;
     for replies in [false, true] {

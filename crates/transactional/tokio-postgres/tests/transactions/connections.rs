@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use onlyonce::Concurrent;
+use onlyonce::{Concurrent, Engine, Fingerprint, Key};
 use onlyonce_core::{
     Attempt, Claim, Completion, Done, Fenced, Nonce, OnUnknown, RecordId, Store as _,
     StoreErrorKind,
@@ -12,6 +12,7 @@ use onlyonce_postgres::PostgresStore;
 use onlyonce_servers::postgres::{start_pgbouncer, start_postgres};
 use onlyonce_servers::proxy::{Fault, Proxy};
 use onlyonce_tokio_postgres::TransactionalStore;
+use tokio::sync::Notify;
 use tokio_postgres::NoTls;
 
 use crate::{Node, bank, config, policy, pool, pool_of, transfers};
@@ -136,6 +137,44 @@ async fn a_connection_whose_transaction_ended_is_used_again() {
     assert_eq!(before, after);
 }
 
+/// A task that a handler did not wait for can't be committed half-way.
+#[tokio::test]
+async fn a_transaction_that_somebody_holds_on_to_is_undone() {
+    let (server, watching) = bank().await;
+    let store = TransactionalStore::new(pool(&server.url())).await.unwrap();
+    let engine = Engine::new(store.clone());
+    let policy = policy();
+    let let_go = Arc::new(Notify::new());
+    let run = async |holds_on: bool| {
+        let (store, let_go) = (store.clone(), Arc::clone(&let_go));
+        let key = Key::new("job").unwrap();
+        let work = engine.run_with(key, Fingerprint::OFF, &policy, move |claimed| async move {
+            let tx = store.transaction(&claimed).unwrap();
+            let paid = tx.execute("INSERT INTO transfer (amount) VALUES (0)", &[]);
+            paid.await.unwrap();
+            if holds_on {
+                tokio::spawn(async move {
+                    let_go.notified().await;
+                    drop(tx);
+                });
+            }
+            Ok::<_, String>(1)
+        });
+        work.await.map(|done| done.value)
+    };
+    assert!(run(true).await.is_err());
+    let_go.notify_one();
+    let mut answer = run(false).await;
+    while answer.is_err() {
+        answer = run(false).await;
+    }
+    assert_eq!(answer.unwrap(), 1);
+    let count = "SELECT count(*) FROM transfer";
+    let client = watching.get().await.unwrap();
+    let count: i64 = client.query_one(count, &[]).await.unwrap().get(0);
+    assert_eq!(count, 1);
+}
+
 /// A claim that is dropped while its answer is under way leaves nothing behind, neither a lock nor
 /// a connection that another one could be answered on in its place.
 #[tokio::test(flavor = "multi_thread")]
@@ -161,26 +200,21 @@ async fn hazard_03_a_claim_that_is_dropped_holds_nothing() {
     wins_soon(&store, &bid(1)).await;
 }
 
-/// Those that broke while nobody used them are passed over.
+/// One that breaks when it is next used is passed over: nothing has been done on it yet.
 #[tokio::test]
-async fn connections_that_broke_in_the_pool_do_no_harm() {
-    let (server, watching) = bank().await;
-    let node = Node::of(
-        TransactionalStore::new(pool_of(&server.url(), 4))
-            .await
-            .unwrap(),
-        policy(),
-    );
-    for round in 0..20 {
-        let kill = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity \
-                    WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'";
-        let client = watching.get().await.unwrap();
-        client.query(kill, &[]).await.unwrap();
-        drop(client);
-        let key = format!("key-{round}");
-        assert_eq!(node.send(&key, "").await.0, 200, "{round}");
+async fn a_connection_that_broke_in_the_pool_does_no_harm() {
+    let (server, _) = bank().await;
+    let proxy = Proxy::start(server.port());
+    let url = server.url_by(&format!("127.0.0.1:{}", proxy.port()));
+    let store = TransactionalStore::new(pool_of(&url, 2)).await.unwrap();
+    for round in 1..=5 {
+        proxy.set(Fault::CutAtRequest(proxy.requests() + 1));
+        let claim = store.claim(&bid(round)).await.unwrap();
+        let Claim::Won(lease) = claim else {
+            panic!("round {round}: {claim:?}");
+        };
+        assert_eq!(store.release(&lease).await.unwrap(), Fenced::Applied);
     }
-    assert_eq!(transfers(&watching).await, 20);
 }
 
 /// Whoever gets no connection is refused, and nothing has happened; waiting takes none.

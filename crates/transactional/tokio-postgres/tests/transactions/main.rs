@@ -327,8 +327,8 @@ async fn hazard_45_a_connection_cut_at_any_point_leaves_both_or_nothing() {
             let moved = transfers(&pool).await - before;
             match first.0 {
                 200 => assert_eq!(moved, 1, "step {step}: {first:?}"),
-                // Whoever is told to try again may find it done, never half.
-                _ => assert!(moved == 0 || moved == 1, "step {step}: {first:?}"),
+                // A commit whose answer was lost has been looked for.
+                _ => assert_eq!(moved, 0, "step {step}: {first:?}"),
             }
             let mut last = first.clone();
             for _ in 0..100 {

@@ -33,7 +33,7 @@ use crate::Answers;
 /// blocklist.add(&Draft::new("203.0.113.0/24")).await?;
 /// let service = BlocklistLayer::new(blocklist, Answers::new()).layer(service_fn(
 ///     async |_: Request<()>| {
-///         Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Empty::new()))
+///         Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Empty::<&[u8]>::new()))
 ///     },
 /// ));
 /// let peer: SocketAddr = "203.0.113.9:49152".parse()?;

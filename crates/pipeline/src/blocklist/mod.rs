@@ -18,7 +18,7 @@
 //! let service = ServiceBuilder::new()
 //!     .layer(BlocklistLayer::new(blocklist.clone(), Answers::new()))
 //!     .service(service_fn(async |_: Request<()>| {
-//!         Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Empty::new()))
+//!         Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Empty::<&[u8]>::new()))
 //!     }));
 //!
 //! let peer: SocketAddr = "203.0.113.9:49152".parse()?;

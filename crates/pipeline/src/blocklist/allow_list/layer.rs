@@ -31,7 +31,7 @@ use crate::Answers;
 /// let list = AllowList::parse(["192.0.2.0/24"])?;
 /// let layer = AllowListLayer::new(list, ["/internal/{*rest}"], Answers::new())?;
 /// let service = layer.layer(service_fn(async |_: Request<()>| {
-///     Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Empty::new()))
+///     Ok::<_, std::convert::Infallible>(Response::new(http_body_util::Empty::<&[u8]>::new()))
 /// }));
 /// let stranger: SocketAddr = "203.0.113.9:49152".parse()?;
 /// let request = Request::get("/internal/reports").extension(stranger).body(())?;

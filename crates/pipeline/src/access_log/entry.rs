@@ -10,6 +10,7 @@ use onlyonce::Verdict;
 use onlyonce_core::Timestamp;
 
 use super::escape::text_of;
+use super::line::millis;
 use super::recorder::BodyRecorder;
 use super::row::clipped;
 use super::{AccessRow, Ending, Redaction, RowId};
@@ -75,6 +76,8 @@ pub(super) struct Entry {
 const SHORT: usize = 256;
 /// Bytes of a long one, such as a message.
 const LONG: usize = 8 * 1024;
+/// Bytes of a path: databases have indexes on it, and those have limits.
+const PATH: usize = 2 * 1024;
 const MOST_HEADERS: usize = 200;
 const MOST_FRAMES: usize = 400;
 
@@ -179,7 +182,7 @@ impl Entry {
             method: clipped(self.asked.method.as_str(), SHORT),
             scheme: self.scheme().to_owned(),
             host: clipped(&self.host(), SHORT),
-            path: long(self.asked.uri.path()),
+            path: clipped(self.asked.uri.path(), PATH),
             query: long(&self.query().unwrap_or_default()),
             headers: headers
                 .take(MOST_HEADERS)
@@ -193,7 +196,7 @@ impl Entry {
             stack: self.stack().iter().map(|line| long(line)).collect(),
             status: self.answered.status,
             user_agent: long(&self.user_agent()),
-            duration: self.duration,
+            duration: Duration::from_millis(millis(self.duration)),
             ending: self.ending,
             responded: self.responded,
             created: self.asked.created,

@@ -1,0 +1,184 @@
+//! PostgreSQL: one log for several gateways or services.
+
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use onlyonce_core::{BoxError, Timestamp};
+use onlyonce_pipeline::access_log::{
+    AccessRow, RowId, RowQuery, RowSink, RowSummary, SinkError, SinkFuture,
+};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, Postgres, query::Query};
+
+use crate::columns;
+use crate::statement::{Dialect, Statement, Value};
+
+/// In their order; the first is version 1. Never changed once released.
+const MIGRATIONS: [&str; 1] = [include_str!("../migrations/postgres/0001_rows.sql")];
+const DIALECT: Dialect = Dialect { position: "strpos" };
+/// Rows in one statement: PostgreSQL binds up to 65535 values.
+const ROWS: usize = 1000;
+const CONNECTIONS: u32 = 4;
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+/// The server gives a statement up that takes longer: a look for a part of a path, say.
+const STATEMENT_TIMEOUT: &str = "20s";
+
+/// Keeps rows in a PostgreSQL database, which any number of processes may share.
+#[derive(Clone, Debug)]
+pub struct PostgresSink {
+    pool: PgPool,
+}
+
+impl PostgresSink {
+    /// Connects to the database, such as `postgres://user:password@host/database`, and makes its
+    /// table in the first schema of the search path.
+    ///
+    /// # Errors
+    /// When the URL is malformed, the database can't be reached or won't have the table, or its
+    /// table is of a newer version.
+    pub async fn connect(url: &str) -> Result<Self, SinkError> {
+        let connecting = async {
+            let options = PgConnectOptions::from_str(url)?
+                .application_name("onlyonce access log")
+                .options([("statement_timeout", STATEMENT_TIMEOUT)]);
+            PgPoolOptions::new()
+                .max_connections(CONNECTIONS)
+                .acquire_timeout(CONNECT_TIMEOUT)
+                .connect_with(options)
+                .await
+        };
+        let connected: Result<PgPool, sqlx::Error> = connecting.await;
+        let pool = connected.map_err(|error| SinkError::new("opened", error))?;
+        Self::with_pool(pool).await
+    }
+
+    /// Takes a pool that is there already, and makes its table.
+    ///
+    /// # Errors
+    /// When the database can't be reached or won't have the table, or its table is of a newer
+    /// version.
+    pub async fn with_pool(pool: PgPool) -> Result<Self, SinkError> {
+        let migrated = migrate(&pool).await;
+        migrated.map_err(|error| SinkError::new("opened", error))?;
+        Ok(Self { pool })
+    }
+
+    /// Closes all connections. Whatever is still asked afterwards fails.
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+async fn migrate(pool: &PgPool) -> Result<(), BoxError> {
+    let mut transaction = pool.begin().await?;
+    // One at a time, whoever starts together.
+    sqlx::query("SELECT pg_advisory_xact_lock(hashtext('onlyonce'), hashtext('access log'))")
+        .execute(&mut *transaction)
+        .await?;
+    let known = "SELECT to_regclass('onlyonce_access_log_version') IS NOT NULL";
+    let known: bool = sqlx::query_scalar(known)
+        .fetch_one(&mut *transaction)
+        .await?;
+    let found: i32 = if known {
+        sqlx::query_scalar("SELECT version FROM onlyonce_access_log_version")
+            .fetch_one(&mut *transaction)
+            .await?
+    } else {
+        let make = "CREATE TABLE onlyonce_access_log_version (version integer NOT NULL); \
+                    INSERT INTO onlyonce_access_log_version VALUES (0)";
+        sqlx::raw_sql(make).execute(&mut *transaction).await?;
+        0
+    };
+    let found = usize::try_from(found)?;
+    if found > MIGRATIONS.len() {
+        let newer = "its tables were made by a newer version of this program: use that";
+        return Err(newer.into());
+    }
+    for migration in &MIGRATIONS[found..] {
+        sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
+    }
+    if found < MIGRATIONS.len() {
+        sqlx::query("UPDATE onlyonce_access_log_version SET version = $1")
+            .bind(i32::try_from(MIGRATIONS.len())?)
+            .execute(&mut *transaction)
+            .await?;
+    }
+    transaction.commit().await?;
+    Ok(())
+}
+
+impl RowSink for PostgresSink {
+    fn write<'a>(&'a self, rows: &'a [AccessRow]) -> SinkFuture<'a, ()> {
+        let writing = async move {
+            let mut transaction = self.pool.begin().await?;
+            for rows in rows.chunks(ROWS) {
+                let insert = bound(Statement::insert(rows));
+                insert.execute(&mut *transaction).await?;
+            }
+            transaction.commit().await
+        };
+        Box::pin(async {
+            writing
+                .await
+                .map_err(|error| SinkError::new("written", error))
+        })
+    }
+
+    fn list<'a>(&'a self, query: &'a RowQuery) -> SinkFuture<'a, Vec<RowSummary>> {
+        let reading = async move {
+            let select = bound(Statement::list(query, DIALECT));
+            let rows = select.fetch_all(&self.pool).await?;
+            rows.iter()
+                .map(columns::summary)
+                .collect::<Result<Vec<_>, BoxError>>()
+        };
+        Box::pin(async {
+            reading
+                .await
+                .map_err(|error: BoxError| SinkError::new("read", error))
+        })
+    }
+
+    fn find(&self, id: RowId) -> SinkFuture<'_, Option<AccessRow>> {
+        let reading = async move {
+            let select = bound(Statement::find(id));
+            let row = select.fetch_optional(&self.pool).await?;
+            row.as_ref().map(columns::row).transpose()
+        };
+        Box::pin(async {
+            reading
+                .await
+                .map_err(|error: BoxError| SinkError::new("read", error))
+        })
+    }
+
+    fn purge(&self, before: Timestamp, most: usize) -> SinkFuture<'_, u64> {
+        let purging = async move {
+            let delete = bound(Statement::purge(before, most));
+            let purged = delete.execute(&self.pool).await?;
+            Ok::<_, sqlx::Error>(purged.rows_affected())
+        };
+        Box::pin(async {
+            purging
+                .await
+                .map_err(|error| SinkError::new("purged", error))
+        })
+    }
+}
+
+/// Without preparing: the texts differ with each filter and each number of rows, and behind a
+/// pooler the session that prepared one may be another's.
+fn bound(statement: Statement) -> Query<'static, Postgres, PgArguments> {
+    // The text is put together from ours; what users type is a value.
+    let mut query = sqlx::query(AssertSqlSafe(statement.sql)).persistent(false);
+    for value in statement.values {
+        query = match value {
+            Value::Bytes(value) => query.bind(value),
+            Value::Text(value) => query.bind(value),
+            Value::MaybeText(value) => query.bind(value),
+            Value::Integer(value) => query.bind(value),
+            Value::MaybeInteger(value) => query.bind(value),
+        };
+    }
+    query
+}

@@ -20,6 +20,7 @@ mod demo;
 mod keys;
 mod log;
 mod migrate;
+mod pipeline;
 mod records;
 mod reload;
 mod rescue;

@@ -10,7 +10,7 @@ use tracing_subscriber::{Registry, reload};
 
 use crate::config::{EncryptionSettings, Settings, Sources, StoreSettings};
 use crate::log;
-use crate::stack::{Live, Next};
+use crate::stack::Live;
 use crate::tls::TlsAcceptor;
 
 /// Takes up new settings, keeping the old ones when the new are bad.
@@ -55,7 +55,7 @@ impl Reloader {
             (Some(acceptor), Some(tls)) => Some((acceptor, TlsAcceptor::read(&tls.tls_options())?)),
             _ => None,
         };
-        let next = Next::new(&new)?;
+        let next = self.live.next(&new)?;
 
         if let Some((acceptor, pair)) = pair {
             acceptor.replace(pair);
@@ -120,6 +120,10 @@ mod tests {
         std::fs::write(folder.join("key.pem"), made.signing_key.serialize_pem()).unwrap();
     }
 
+    fn engine() -> onlyonce::Engine {
+        onlyonce::Engine::builder(onlyonce_memory::MemoryStore::new()).build()
+    }
+
     fn reloader(folder: &Path, variables: &[(&str, String)]) -> Reloader {
         let file = |name: &str| folder.join(name).display().to_string();
         let own = [
@@ -138,7 +142,7 @@ mod tests {
         });
         Reloader {
             sources: changed,
-            live: Live::new(&settings).unwrap(),
+            live: Live::new(&settings, engine()).unwrap(),
             tls: Some(TlsAcceptor::new(&tls).unwrap()),
             level: log::start(&settings.log),
             keys: None,

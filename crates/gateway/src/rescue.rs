@@ -69,6 +69,10 @@ where
     }
 }
 
+/// Why an answer is the gateway's own: in its extensions, for the envelope.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rescued(pub(crate) &'static str);
+
 fn rescue(error: &ForwardError, keyed: bool) -> Response<OriginBody> {
     let status = error.status();
     let cause = error.source().map(tracing::field::display);
@@ -116,6 +120,7 @@ fn rescue(error: &ForwardError, keyed: bool) -> Response<OriginBody> {
     let mut response = Response::new(Either::Right(Full::from(problem.to_string())));
     *response.status_mut() = status;
     response.extensions_mut().insert(control);
+    response.extensions_mut().insert(Rescued(detail));
     let headers = response.headers_mut();
     headers.insert(
         CONTENT_TYPE,

@@ -1,29 +1,35 @@
 //! From a raw request to one that the layers know: its route, its policy, its caller.
 
+use std::fmt;
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use onlyonce::{Principal, RouteLabel, RoutePolicy};
 
 use crate::config::RouteTable;
+use crate::pipeline::RouteStack;
 
 /// Headers by which an upstream learns of a claim. A client's own are a forgery.
 pub(crate) const ATTEMPT: HeaderName = HeaderName::from_static("idempotency-attempt");
 pub(crate) const FENCE: HeaderName = HeaderName::from_static("idempotency-fence");
 
 /// What can change while the gateway runs, of how requests are told apart.
-#[derive(Debug)]
 pub(crate) struct Routing {
     table: RouteTable,
     principal_header: Option<HeaderName>,
     /// A label for each pattern, made once.
     labels: Vec<(Box<str>, RouteLabel)>,
     elsewhere: RouteLabel,
+    /// The layers of each route, in order; the last is for where no route matches.
+    stacks: Vec<Option<RouteStack>>,
 }
 
 impl Routing {
-    pub(crate) fn new(table: RouteTable, principal_header: Option<HeaderName>) -> Self {
+    pub(crate) fn new(
+        table: RouteTable,
+        principal_header: Option<HeaderName>,
+        stacks: Vec<Option<RouteStack>>,
+    ) -> Self {
         let labels = table
             .iter()
             .map(|route| (route.pattern().into(), RouteLabel::new(route.pattern())))
@@ -33,11 +39,13 @@ impl Routing {
             principal_header,
             labels,
             elsewhere: RouteLabel::new("-"),
+            stacks,
         }
     }
 
-    /// Tells the layers behind what they need to know of `request`.
-    fn prepare<B>(&self, request: &mut Request<B>) {
+    /// Tells the layers behind what they need to know of `request`, and which they are, if there
+    /// are more than idempotency.
+    pub(crate) fn prepare<B>(&self, request: &mut Request<B>) -> Option<&RouteStack> {
         remove_forged(request.headers_mut());
 
         // Only a proxy of the operator's own can reach us with this header, or it is not set.
@@ -47,6 +55,10 @@ impl Routing {
         }
 
         let matched = self.table.resolve(request.method(), request.uri().path());
+        let stack = match matched.index {
+            Some(index) => self.stacks.get(index),
+            None => self.stacks.last(),
+        };
         let policy = match matched.policy {
             Some(policy) => RoutePolicy::new(Arc::clone(policy)),
             None => RoutePolicy::disabled(),
@@ -57,11 +69,20 @@ impl Routing {
         };
         request.extensions_mut().insert(policy);
         request.extensions_mut().insert(label);
+        stack?.as_ref()
     }
 
     fn label(&self, pattern: &str) -> RouteLabel {
         let known = self.labels.iter().find(|(text, _)| **text == *pattern);
         known.map_or_else(|| self.elsewhere.clone(), |(_, label)| label.clone())
+    }
+}
+
+impl fmt::Debug for Routing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Routing")
+            .field("table", &self.table)
+            .finish_non_exhaustive()
     }
 }
 
@@ -110,16 +131,6 @@ fn principal_in(headers: &HeaderMap, name: &HeaderName) -> Option<Principal> {
     })
 }
 
-/// Prepares each request by the routing of the moment.
-pub(crate) fn prepare<B>(
-    routing: Arc<ArcSwap<Routing>>,
-) -> impl Fn(Request<B>) -> Request<B> + Clone + Send + 'static {
-    move |mut request| {
-        routing.load().prepare(&mut request);
-        request
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -128,7 +139,11 @@ mod tests {
     fn prepared(fields: &[(&'static str, &[u8])]) -> Request<()> {
         let sources = Sources::none().with_flag(Flag::Upstream, "http://127.0.0.1:1");
         let (settings, _) = Settings::load(&sources).unwrap();
-        let routing = Routing::new(settings.routes, Some(HeaderName::from_static("x-user")));
+        let routing = Routing::new(
+            settings.routes,
+            Some(HeaderName::from_static("x-user")),
+            Vec::new(),
+        );
         let mut request = Request::new(());
         for (name, value) in fields {
             let value = HeaderValue::from_bytes(value).unwrap();

@@ -20,7 +20,7 @@ use crate::front::{self, FrontOptions};
 use crate::log;
 use crate::records::Records;
 use crate::reload::Reloader;
-use crate::stack::{Live, stack};
+use crate::stack::Live;
 use crate::tls::TlsAcceptor;
 
 /// Buckets of durations, in seconds: from a memory store's to a time-out's.
@@ -57,7 +57,6 @@ impl Gateway {
             .as_ref()
             .map(|tls| TlsAcceptor::new(&tls.tls_options()));
         let tls = tls.transpose().context("[tls]")?;
-        let live = Live::new(&settings)?;
         let listener = bind(settings.listen, "listen", "--listen").await?;
         let admin_listener = match settings.admin.listen {
             Some(addr) => Some(bind(addr, "`listen` of [admin]", "--admin-listen").await?),
@@ -73,6 +72,7 @@ impl Gateway {
         let engine = Engine::builder(records.store.clone())
             .secret(records.secret.clone())
             .build();
+        let live = Live::new(&settings, engine.clone())?;
         let reloader = Arc::new(Reloader {
             sources,
             live,
@@ -131,7 +131,7 @@ impl Gateway {
         let upkeep = tokio::spawn(keep_up(prometheus.clone()));
         let _upkeep = AbortOnDropHandle::new(upkeep);
 
-        let service = stack(&reloader.live, engine.clone());
+        let service = reloader.live.service();
         let options = settings.limits.front_options();
         let public = front::serve(
             listener,

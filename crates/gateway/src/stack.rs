@@ -1,17 +1,27 @@
 //! The pipeline, from the client to the upstream.
 
+use std::convert::Infallible;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll, ready};
 
 use arc_swap::ArcSwap;
-use http::{HeaderName, Request};
-use onlyonce::{Engine, IdempotencyLayer};
-use tower::ServiceBuilder;
+use http::{Request, Response};
+use http_body_util::Either;
+use onlyonce::http::ResponseBody;
+use onlyonce::{Engine, Idempotency, IdempotencyLayer};
+use pin_project_lite::pin_project;
+use tower::Layer as _;
+use tower_service::Service;
 
-use crate::config::{RouteTable, Settings};
+use crate::config::{RouteLayers, Settings};
 use crate::front::FrontBody;
+use crate::pipeline::{RouteStack, StackBody, StackFuture};
 use crate::proxy::Proxy;
-use crate::rescue::Origin;
-use crate::routing::{Routing, prepare};
+use crate::rescue::{Origin, OriginBody};
+use crate::routing::Routing;
 use crate::upstream::{Upstream, UpstreamError};
 
 /// What a reload replaces; everything else stays as it was at the start.
@@ -19,13 +29,26 @@ use crate::upstream::{Upstream, UpstreamError};
 pub(crate) struct Live {
     routing: Arc<ArcSwap<Routing>>,
     proxy: Arc<ArcSwap<Proxy>>,
+    engine: Engine,
 }
 
 impl Live {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, UpstreamError> {
+    pub(crate) fn new(settings: &Settings, engine: Engine) -> Result<Self, UpstreamError> {
+        let proxy = Arc::new(ArcSwap::from_pointee(proxy(settings)?));
+        let routing = routing(settings, &engine, &Origin::new(Arc::clone(&proxy)));
         Ok(Self {
-            routing: Arc::new(ArcSwap::from_pointee(routing(settings))),
-            proxy: Arc::new(ArcSwap::from_pointee(proxy(settings)?)),
+            routing: Arc::new(ArcSwap::from_pointee(routing)),
+            proxy,
+            engine,
+        })
+    }
+
+    /// What is to follow: made first, as that may fail.
+    pub(crate) fn next(&self, settings: &Settings) -> Result<Next, UpstreamError> {
+        let origin = Origin::new(Arc::clone(&self.proxy));
+        Ok(Next {
+            routing: routing(settings, &self.engine, &origin),
+            proxy: proxy(settings)?,
         })
     }
 
@@ -34,27 +57,39 @@ impl Live {
         self.routing.store(Arc::new(next.routing));
         self.proxy.store(Arc::new(next.proxy));
     }
+
+    /// The service that stands behind the public listener.
+    pub(crate) fn service(&self) -> Gateway {
+        let origin = Origin::new(Arc::clone(&self.proxy));
+        Gateway {
+            routing: Arc::clone(&self.routing),
+            // A keyed request is executed at most once from here on; the policy comes with it.
+            plain: IdempotencyLayer::from_engine(self.engine.clone())
+                // The upstream. It always answers: what could not be forwarded is said in a
+                // response.
+                .layer(origin),
+        }
+    }
 }
 
-/// What is to follow on a [`Live`]: made first, as that may fail.
+/// What is to follow on a [`Live`].
 pub(crate) struct Next {
     routing: Routing,
     proxy: Proxy,
 }
 
-impl Next {
-    pub(crate) fn new(settings: &Settings) -> Result<Self, UpstreamError> {
-        Ok(Self {
-            routing: routing(settings),
-            proxy: proxy(settings)?,
-        })
-    }
-}
-
-fn routing(settings: &Settings) -> Routing {
-    let table: RouteTable = settings.routes.clone();
-    let principal: Option<HeaderName> = settings.principal_header.clone();
-    Routing::new(table, principal)
+fn routing(settings: &Settings, engine: &Engine, origin: &Origin) -> Routing {
+    let elsewhere = RouteLayers::default();
+    let layers = settings.routes.iter().map(|route| route.layers());
+    let stacks = layers
+        .chain([&elsewhere])
+        .map(|layers| RouteStack::new(settings, layers, engine, origin))
+        .collect();
+    Routing::new(
+        settings.routes.clone(),
+        settings.principal_header.clone(),
+        stacks,
+    )
 }
 
 fn proxy(settings: &Settings) -> Result<Proxy, UpstreamError> {
@@ -65,23 +100,61 @@ fn proxy(settings: &Settings) -> Result<Proxy, UpstreamError> {
     Ok(Proxy::new(upstream, settings.proxy.proxy_options()))
 }
 
-/// The service that stands behind the public listener, from the outside in.
-pub(crate) fn stack(
-    live: &Live,
-    engine: Engine,
-) -> impl tower_service::Service<
-    Request<FrontBody>,
-    Response = http::Response<onlyonce::http::ResponseBody<crate::rescue::OriginBody>>,
-    Error = std::convert::Infallible,
-    Future: Send,
-> + Clone
-+ Send
-+ 'static {
-    ServiceBuilder::new()
-        // Which route it is, and so which policy holds: before anything is decided.
-        .map_request(prepare(Arc::clone(&live.routing)))
-        // A keyed request is executed at most once from here on; the policy comes with it.
-        .layer(IdempotencyLayer::from_engine(engine))
-        // The upstream. It always answers: what could not be forwarded is said in a response.
-        .service(Origin::new(Arc::clone(&live.proxy)))
+/// The service behind the public listener: finds out which route it is, and so which policy and
+/// which layers hold, before anything is decided.
+#[derive(Clone)]
+pub(crate) struct Gateway {
+    routing: Arc<ArcSwap<Routing>>,
+    plain: Idempotency<Origin>,
+}
+
+type PlainFuture = <Idempotency<Origin> as Service<Request<FrontBody>>>::Future;
+
+impl Service<Request<FrontBody>> for Gateway {
+    type Response = Response<Either<ResponseBody<OriginBody>, StackBody>>;
+    type Error = Infallible;
+    type Future = GatewayFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Service::<Request<FrontBody>>::poll_ready(&mut self.plain, cx)
+    }
+
+    fn call(&mut self, mut request: Request<FrontBody>) -> GatewayFuture {
+        let routing = self.routing.load();
+        match routing.prepare(&mut request) {
+            None => GatewayFuture::Plain {
+                future: self.plain.call(request),
+            },
+            Some(stack) => GatewayFuture::Stacked {
+                future: stack.call(request),
+            },
+        }
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gateway")
+    }
+}
+
+pin_project! {
+    #[project = Projected]
+    pub(crate) enum GatewayFuture {
+        Plain { #[pin] future: PlainFuture },
+        Stacked { future: StackFuture },
+    }
+}
+
+impl Future for GatewayFuture {
+    type Output = Result<Response<Either<ResponseBody<OriginBody>, StackBody>>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match self.project() {
+            Projected::Plain { future } => Ok(ready!(future.poll(cx))?.map(Either::Left)),
+            Projected::Stacked { future } => {
+                Ok(ready!(future.as_mut().poll(cx))?.map(Either::Right))
+            }
+        })
+    }
 }

@@ -43,7 +43,7 @@ pub use init::{INIT_TEMPLATE, InitError, init};
 pub use load::{Loaded, admin_listen, store_url};
 pub use onlyonce_disk::Durability;
 pub use page::settings_page;
-pub use routes::{Matched, Route, RouteTable};
+pub use routes::{Matched, Route, RouteLayers, RouteTable};
 pub use schema::schema_json;
 pub use settings::Settings;
 pub use source::{DEFAULT_FILE, Flag, Sources};

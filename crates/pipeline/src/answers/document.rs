@@ -17,14 +17,32 @@ pub(super) struct Document<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) data: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) error: Option<&'a [String]>,
+    pub(super) error: Option<Told<'a>>,
     /// Seconds since the Unix epoch.
     pub(super) timestamp: u64,
     #[serde(rename = "traceID", skip_serializing_if = "str::is_empty")]
     pub(super) trace_id: &'a str,
 }
 
+/// What is told of an error beside its message.
+#[derive(Clone, Copy, Serialize)]
+#[serde(untagged)]
+pub(super) enum Told<'a> {
+    /// The chain, a line each.
+    Lines(&'a [String]),
+    /// What machines may act on.
+    Facts(&'a RawValue),
+}
+
 impl Document<'_> {
+    /// The chain of the error, a line each; empty without debug.
+    pub(super) fn lines(&self) -> &[String] {
+        match self.error {
+            Some(Told::Lines(lines)) => lines,
+            _ => &[],
+        }
+    }
+
     pub(super) fn json(&self) -> Bytes {
         let json = serde_json::to_vec(self);
         json.expect("strings, numbers and sound JSON serialise")
@@ -55,7 +73,7 @@ impl Document<'_> {
             };
         }
         let mut text = self.message.to_owned();
-        for line in self.error.unwrap_or_default() {
+        for line in self.lines() {
             text.push('\n');
             text.push_str(line);
         }

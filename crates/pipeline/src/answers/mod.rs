@@ -18,7 +18,7 @@ use crate::{Code, ContentKind, Error, Language, Refusal};
 
 use asked::Kinds;
 pub use asked::{Asked, RoutePatternError};
-use document::Document;
+use document::{Document, Told};
 use page::Page;
 pub use page::TemplateError;
 
@@ -74,6 +74,7 @@ pub struct AnswerNote {
 /// What an answer is made of.
 enum Said<'a> {
     Result(&'a RawValue),
+    Facts(&'a RawValue),
     Error(&'a Error),
     Nothing,
 }
@@ -226,6 +227,26 @@ impl Answers {
         response
     }
 
+    /// The response that tells of a refusal made elsewhere: `facts`, a JSON value, stand in
+    /// `error`.
+    pub fn facts(
+        &self,
+        code: Code,
+        message: &str,
+        status: StatusCode,
+        facts: &[u8],
+        trace_id: &str,
+    ) -> Response<Bytes> {
+        let asked = Asked::unknown(self.language.unwrap_or(self.fallback), trace_id);
+        let said = match serde_json::from_slice(facts) {
+            Ok(facts) => Said::Facts(facts),
+            Err(_) => Said::Nothing,
+        };
+        let mut response = self.say(code, message, status, &said, &asked, asked.kind);
+        note(&mut response, code, message, None);
+        response
+    }
+
     fn say(
         &self,
         code: Code,
@@ -239,6 +260,10 @@ impl Answers {
             Said::Error(error) if self.debug => Some(error.lines(asked.language)),
             _ => None,
         };
+        let facts = match said {
+            Said::Facts(facts) => Some(Told::Facts(facts)),
+            _ => lines.as_deref().map(Told::Lines),
+        };
         let document = Document {
             code,
             message,
@@ -246,7 +271,7 @@ impl Answers {
                 Said::Result(data) if data.get() != "null" => Some(data),
                 _ => None,
             },
-            error: lines.as_deref(),
+            error: facts,
             timestamp: self.clock.now().as_millis() / 1000,
             trace_id: &asked.trace_id,
         };

@@ -44,7 +44,7 @@ impl Page {
             code => document.code.number(),
             message => document.message,
             status => status.as_u16(),
-            error => Value::from(document.error.unwrap_or_default().to_vec()),
+            error => Value::from(document.lines().to_vec()),
             timestamp => document.timestamp,
             traceID => document.trace_id,
             language => language.tag(),

@@ -144,19 +144,26 @@ impl Port {
     /// When the machine has none left.
     #[must_use]
     pub fn take() -> Self {
-        let taken = (|| {
-            let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
-            socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())?;
-            let address = socket.local_addr()?.as_socket();
-            std::io::Result::Ok((socket, address))
-        })();
-        let (held, address) = taken.expect("there is a free port");
-        let number = address.expect("it is an Internet address").port();
-        Self {
-            number,
-            _held: held,
-        }
+        Self::hold(0).expect("there is a free port")
+    }
+
+    /// Takes this port, if it is free.
+    pub(crate) fn take_this(number: u16) -> Option<Self> {
+        Self::hold(number).ok()
+    }
+
+    fn hold(number: u16) -> std::io::Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+        // For a port of one's choice only later: it must not be shared with one who holds it already.
+        let chosen = number != 0;
+        socket.set_reuse_address(!chosen)?;
+        socket.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, number)).into())?;
+        socket.set_reuse_address(true)?;
+        let address = socket.local_addr()?.as_socket();
+        Ok(Self {
+            number: address.map_or(number, |address| address.port()),
+            _held: socket,
+        })
     }
 
     /// Its number.

@@ -1,8 +1,13 @@
 //! Redis: one server, a Sentinel group, a Cluster.
+//!
+//! The program is the `redis-server` of the path, or the one that `ONLYONCE_REDIS_SERVER` names:
+//! another version of it, or a Valkey.
 
 mod client;
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
 
 use tempfile::TempDir;
 
@@ -67,12 +72,38 @@ impl Redis {
         all.extend(arguments.iter().map(|&argument| argument.to_owned()));
         Self {
             program: None,
-            binary: find("redis-server", "redis-server"),
+            binary: binary().clone(),
             arguments: all,
             port,
             bus: None,
             folder,
         }
+    }
+
+    /// Takes a port for what the members of a Cluster say to each other.
+    fn take_bus(&mut self) {
+        let bus = if version() >= 7 {
+            let bus = Port::take();
+            let option = ["--cluster-port".to_owned(), bus.number().to_string()];
+            self.arguments.extend(option);
+            bus
+        } else {
+            // It can't be chosen: it is ten thousand on.
+            const APART: u16 = 10_000;
+            let pair = std::iter::repeat_with(Port::take)
+                .take(1_000)
+                .find_map(|port| {
+                    let bus = Port::take_this(port.number().checked_add(APART)?)?;
+                    Some((port, bus))
+                });
+            let (port, bus) = pair.expect("there are two free ports ten thousand apart");
+            let place = self.arguments.iter().position(|one| one == "--port");
+            let place = place.expect("every server has a port");
+            self.arguments[place + 1] = port.number().to_string();
+            self.port = port;
+            bus
+        };
+        self.bus = Some(bus);
     }
 
     /// The port it listens on.
@@ -289,6 +320,18 @@ pub struct Cluster {
     pub servers: Vec<Redis>,
 }
 
+/// Starts a server that could be in a Cluster, and is in none yet.
+///
+/// # Panics
+/// As [`start_redis_with`].
+#[must_use]
+pub fn start_cluster_member(arguments: &[&str]) -> Redis {
+    let mut redis = Redis::prepare(&[&["--cluster-enabled", "yes"], arguments].concat());
+    redis.take_bus();
+    redis.start();
+    redis
+}
+
 /// Starts a Cluster that fails over about two seconds after a master has gone.
 ///
 /// # Panics
@@ -297,12 +340,7 @@ pub struct Cluster {
 pub fn start_cluster() -> Cluster {
     let servers: Vec<Redis> = (0..6)
         .map(|_| {
-            let bus = Port::take();
-            let mut redis = Redis::prepare(&[
-                "--cluster-enabled",
-                "yes",
-                "--cluster-port",
-                &bus.number().to_string(),
+            start_cluster_member(&[
                 "--cluster-node-timeout",
                 "1000",
                 "--cluster-replica-validity-factor",
@@ -311,10 +349,7 @@ pub fn start_cluster() -> Cluster {
                 "yes",
                 "--appendfsync",
                 "no",
-            ]);
-            redis.bus = Some(bus);
-            redis.start();
-            redis
+            ])
         })
         .collect();
     let cluster = Cluster { servers };
@@ -341,8 +376,10 @@ impl Cluster {
             if place < Self::MASTERS {
                 let first = place * Self::SLOTS / Self::MASTERS;
                 let last = (place + 1) * Self::SLOTS / Self::MASTERS - 1;
-                let (first, last) = (first.to_string(), last.to_string());
-                client.expect_ok(&["CLUSTER", "ADDSLOTSRANGE", &first, &last]);
+                let slots: Vec<String> = (first..=last).map(|slot| slot.to_string()).collect();
+                let slots = slots.iter().map(String::as_str);
+                let words: Vec<&str> = ["CLUSTER", "ADDSLOTS"].into_iter().chain(slots).collect();
+                client.expect_ok(&words);
             }
             if place > 0 {
                 let port = self.servers[0].port().to_string();
@@ -383,6 +420,41 @@ impl Cluster {
             master.await_replicas(1);
         }
     }
+}
+
+/// The first number of the version of the servers: that of Redis which a Valkey takes itself for.
+///
+/// # Panics
+/// When the program does not say.
+#[must_use]
+pub fn version() -> u32 {
+    static VERSION: OnceLock<u32> = OnceLock::new();
+    *VERSION.get_or_init(|| {
+        let said = Command::new(binary()).arg("--version").output();
+        let said = said.unwrap_or_else(|error| panic!("{}: {error}", binary().display()));
+        let said = String::from_utf8_lossy(&said.stdout);
+        let version = said.split_once("v=").and_then(|(_, rest)| {
+            let (major, _) = rest.split_once('.')?;
+            major.parse().ok()
+        });
+        version.unwrap_or_else(|| panic!("{} says {said:?}", binary().display()))
+    })
+}
+
+fn binary() -> &'static PathBuf {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| match std::env::var_os("ONLYONCE_REDIS_SERVER") {
+        Some(path) => {
+            let path = PathBuf::from(path);
+            assert!(
+                path.is_absolute() && path.is_file(),
+                "ONLYONCE_REDIS_SERVER is {}: it must be the whole path of a program",
+                path.display()
+            );
+            path
+        }
+        None => find("redis-server", "redis-server"),
+    })
 }
 
 fn temporary_folder() -> TempDir {

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use onlyonce_core::{StoreError, Watchers};
+use tokio::sync::Notify;
 
 use crate::RedisStore;
 use crate::announce::Announcements;
+use crate::attend::Attendant;
 use crate::call::Caller;
 use crate::dial::Dialler;
-use crate::examine::{Examined, Version, examine};
+use crate::examine::{Examined, Examiner};
 use crate::node::Node;
 use crate::place::Places;
 use crate::route::{ClusterRoutes, Routes, SentinelRoute};
@@ -145,8 +147,10 @@ impl Builder {
         let dialler = Arc::new(dialler);
         let lanes = if replicas > 0 { LANES } else { 1 };
         // A Cluster announces by shard, unless it turns out to be too old for it.
+        let attention = Arc::new(Notify::new());
         let make_node = |sharded: bool| {
             let (dialler, watchers) = (Arc::clone(&dialler), watchers.clone());
+            let attention = Arc::clone(&attention);
             let places = places.clone();
             move |address: Address| {
                 let subscribing = Subscribing {
@@ -155,7 +159,8 @@ impl Builder {
                     sharded,
                     limit,
                 };
-                Node::new(address, Arc::clone(&dialler), lanes, limit, subscribing)
+                let (dialler, attention) = (Arc::clone(&dialler), Arc::clone(&attention));
+                Node::new(address, dialler, lanes, limit, subscribing, attention)
             }
         };
         let routes = |sharded: bool| match &url.topology {
@@ -176,16 +181,25 @@ impl Builder {
             )),
         };
         let mut found = routes(clustered);
-        let Examined { version, warnings } =
-            examine(&found, &places, clustered, replicas, limit).await?;
-        let sharded = clustered && version >= Version::SEVEN;
+        let examiner = Examiner {
+            routes: &found,
+            places: &places,
+            clustered,
+            replicas,
+            limit,
+        };
+        let Examined { sharded, warnings } = examiner.examine().await?;
         if clustered && !sharded {
             found = routes(false);
         }
         for warning in &warnings {
             tracing::warn!("{warning}");
         }
-        Ok(RedisStore(Arc::new(Inner {
+        for node in found.known() {
+            // Just now.
+            node.take_fresh();
+        }
+        Ok(RedisStore(Arc::new_cyclic(|inner| Inner {
             caller: Caller {
                 routes: found,
                 places,
@@ -196,7 +210,7 @@ impl Builder {
             watchers,
             announcements: Announcements::default(),
             sharded,
-            warnings,
+            attendant: Attendant::new(warnings, inner.clone(), Arc::clone(&attention)),
             #[cfg(test)]
             clock: self.clock,
         })))

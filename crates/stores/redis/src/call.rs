@@ -25,6 +25,19 @@ pub(crate) struct Step<'a> {
     pub(crate) repeatable: bool,
 }
 
+/// A script to run on keys that lie in one slot.
+pub(crate) struct Call<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) slot: u16,
+    pub(crate) keys: &'a [String],
+    pub(crate) script: &'a Source,
+    pub(crate) arguments: &'a [&'a [u8]],
+    /// As with a [`Step`].
+    pub(crate) replicated: bool,
+    /// As with a [`Step`].
+    pub(crate) repeatable: bool,
+}
+
 /// How requests get to the servers.
 #[derive(Debug)]
 pub(crate) struct Caller {
@@ -49,10 +62,25 @@ struct Course {
 }
 
 impl Caller {
-    /// Runs a script, within the time limit.
+    /// Runs a script on a record, within the time limit.
     pub(crate) async fn run(&self, step: &Step<'_>) -> Result<Value, StoreError> {
+        let keys = [self.places.key(step.id), self.places.sequence(step.id)];
+        let call = Call {
+            operation: step.operation,
+            slot: Places::slot(step.id),
+            keys: &keys,
+            script: step.script,
+            arguments: step.arguments,
+            replicated: step.replicated,
+            repeatable: step.repeatable,
+        };
+        self.call(&call).await
+    }
+
+    /// Runs a script, within the time limit.
+    pub(crate) async fn call(&self, step: &Call<'_>) -> Result<Value, StoreError> {
         let deadline = Instant::now() + self.limit;
-        let slot = Places::slot(step.id);
+        let slot = step.slot;
         let mut course = Course::default();
         let mut last = None;
         loop {
@@ -111,7 +139,7 @@ impl Caller {
 
     async fn attempt(
         &self,
-        step: &Step<'_>,
+        step: &Call<'_>,
         slot: u16,
         course: &Course,
         deadline: Instant,
@@ -129,7 +157,7 @@ impl Caller {
 
     async fn send(
         &self,
-        step: &Step<'_>,
+        step: &Call<'_>,
         node: &Arc<Node>,
         course: &Course,
         deadline: Instant,
@@ -138,7 +166,7 @@ impl Caller {
         if course.asking {
             pipeline.cmd("ASKING");
         }
-        pipeline.add_command(self.command(step, course.in_full));
+        pipeline.add_command(Self::command(step, course.in_full));
         let replicas = if step.replicated { self.replicas } else { 0 };
         if replicas > 0 {
             // The answer has to be back before the deadline, and 0 would wait for ever.
@@ -191,7 +219,7 @@ impl Caller {
         }
     }
 
-    fn command(&self, step: &Step<'_>, in_full: bool) -> Cmd {
+    fn command(step: &Call<'_>, in_full: bool) -> Cmd {
         let mut command = if in_full {
             let mut command = redis::cmd("EVAL");
             command.arg(step.script.text);
@@ -201,9 +229,7 @@ impl Caller {
             command.arg(&step.script.hash);
             command
         };
-        let key = self.places.key(step.id);
-        let sequence = self.places.sequence(step.id);
-        command.arg(2).arg(key).arg(sequence);
+        command.arg(step.keys.len()).arg(step.keys);
         for argument in step.arguments {
             command.arg(*argument);
         }
@@ -219,9 +245,13 @@ impl Caller {
     fn late(&self, operation: Operation, last: Option<Fault>) -> StoreError {
         match last {
             // What went wrong before says more than that the time was up.
-            Some(fault @ (Fault::Unreached(_) | Fault::Later(_) | Fault::NotMaster(_))) => {
-                fault.give_up(operation)
-            }
+            Some(
+                fault @ (Fault::Unreached(_)
+                | Fault::Later(_)
+                | Fault::NotMaster(_)
+                | Fault::Moved(_)
+                | Fault::Ask(_)),
+            ) => fault.give_up(operation),
             _ => {
                 let message = format!(
                     "Redis did not answer within {:?}; the step may or may not be done",

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use onlyonce_core::{Operation, StoreError, StoreErrorKind};
 use redis::{ErrorKind, RedisError, ServerError};
 
+use crate::rights::{Lack, lack};
 use crate::url::{Address, address};
 
 /// Why one try came to nothing.
@@ -77,8 +78,11 @@ impl Fault {
             Some("the server refuses the user or the password of the URL".into())
         } else if has("DB index") {
             Some("the server has no database of the URL's number".into())
-        } else if has("NOPERM") {
-            Some("the user lacks the permission to connect".into())
+        } else if has("NOPERM") || has("no permissions") {
+            Some(
+                "the user of the URL may not connect in this way: add `+hello +select` to its ACL"
+                    .into(),
+            )
         } else if error.kind() == ErrorKind::RESP3NotSupported {
             Some("the server is too old: Redis 6.2 or Valkey is needed".into())
         } else if error.kind() == ErrorKind::InvalidClientConfig {
@@ -167,11 +171,17 @@ fn of_server(
             StoreErrorKind::Full,
             "has reached its `maxmemory`: raise it, or shorten lifetimes".into(),
         )
-    } else if is("NOPERM") || details.contains("user executing the script can't") {
+    } else if let Some(lack) = lack(code, details) {
+        let remedy: Cow<'_, str> = match lack {
+            Lack::Command(command) => format!("add `+{command}` to its ACL").into(),
+            Lack::Key => "add the prefix of the store's keys to its ACL, `~oo:*`".into(),
+            Lack::Channel => "add the prefix of the store's channels to its ACL, `&oo:*`".into(),
+            Lack::Something => "look at its ACL".into(),
+        };
         (
             StoreErrorKind::Misconfigured,
             Cow::from(format!(
-                "refuses a command to this user ({}): see its ACL",
+                "refuses something to the user of the URL ({}): {remedy}",
                 details.trim()
             )),
         )

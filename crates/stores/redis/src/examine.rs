@@ -1,7 +1,6 @@
-//! A look at the servers, before any record is trusted to them.
+//! A look at servers, before records are trusted to them, or soon after.
 
 use std::collections::HashMap;
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,147 +12,30 @@ use crate::RedisStore;
 use crate::error::Fault;
 use crate::node::{Broken, Node};
 use crate::place::Places;
+use crate::rights::Needs;
 use crate::route::Routes;
 use crate::scripts::{PROBE, Scripts};
-
-/// Something about a server that may lose records, or refuse them.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Warning {
-    /// Its `maxmemory-policy` lets it throw live records away.
-    Evicting {
-        /// Which server.
-        server: Box<str>,
-        /// The policy.
-        policy: Box<str>,
-    },
-    /// It keeps nothing on disk: when it restarts, its records are gone.
-    NotPersistent {
-        /// Which server.
-        server: Box<str>,
-    },
-    /// It only writes snapshots: when it crashes, what came since the last is gone.
-    SnapshotsOnly {
-        /// Which server.
-        server: Box<str>,
-    },
-    /// It writes its append-only file after it has answered: when it crashes, what it answered in
-    /// the last two seconds may be gone.
-    FlushedLate {
-        /// Which server.
-        server: Box<str>,
-        /// Its `appendfsync`.
-        appendfsync: Box<str>,
-    },
-    /// It has replicas, and no step waits for them: a failover can lose acknowledged steps.
-    ReplicasNotAwaited {
-        /// Which server.
-        server: Box<str>,
-        /// How many follow it.
-        connected: usize,
-    },
-    /// It has fewer replicas than each step waits for: every step will fail.
-    TooFewReplicas {
-        /// Which server.
-        server: Box<str>,
-        /// How many follow it.
-        connected: usize,
-        /// How many are waited for.
-        wanted: usize,
-    },
-    /// Its memory is full: it takes no claims.
-    Full {
-        /// Which server.
-        server: Box<str>,
-    },
-}
-
-impl fmt::Display for Warning {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Evicting { server, policy } => write!(
-                f,
-                "Redis at {server} has `maxmemory-policy {policy}`: it may throw live records \
-                 away, and requests would execute again; set it to `noeviction`"
-            ),
-            Self::NotPersistent { server } => write!(
-                f,
-                "Redis at {server} keeps nothing on disk: a restart loses all records, and \
-                 requests would execute again; set `appendonly yes`"
-            ),
-            Self::SnapshotsOnly { server } => write!(
-                f,
-                "Redis at {server} only writes snapshots: a crash loses what came since the last; \
-                 set `appendonly yes`"
-            ),
-            Self::FlushedLate {
-                server,
-                appendfsync,
-            } => write!(
-                f,
-                "Redis at {server} has `appendfsync {appendfsync}`: a crash can lose what it \
-                 answered in the last two seconds, and requests would execute again; set \
-                 `appendfsync always`, or `replicas`"
-            ),
-            Self::ReplicasNotAwaited { server, connected } => write!(
-                f,
-                "Redis at {server} has {connected} replica(s), and no step waits for them: a \
-                 failover can lose acknowledged claims and records; set `replicas`"
-            ),
-            Self::TooFewReplicas {
-                server,
-                connected,
-                wanted,
-            } => write!(
-                f,
-                "Redis at {server} has {connected} replica(s), and each step waits for {wanted}: \
-                 none will succeed"
-            ),
-            Self::Full { server } => write!(
-                f,
-                "Redis at {server} has reached its `maxmemory`: it takes no claims; raise it, or \
-                 shorten lifetimes"
-            ),
-        }
-    }
-}
+use crate::warning::Warning;
 
 /// What there is to know.
 pub(crate) struct Examined {
-    /// Of the oldest server.
-    pub(crate) version: Version,
+    /// Announcements go by shard: it is a Cluster, and its oldest server knows how to.
+    pub(crate) sharded: bool,
     pub(crate) warnings: Vec<Warning>,
 }
 
-struct Examiner<'a> {
-    routes: &'a Routes,
-    places: &'a Places,
-    clustered: bool,
-    replicas: usize,
-    limit: Duration,
-}
-
-/// Looks at every server that takes writes, tries out what will be asked of it, and loads the
-/// scripts.
-pub(crate) async fn examine(
-    routes: &Routes,
-    places: &Places,
-    clustered: bool,
-    replicas: usize,
-    limit: Duration,
-) -> Result<Examined, StoreError> {
-    let examiner = Examiner {
-        routes,
-        places,
-        clustered,
-        replicas,
-        limit,
-    };
-    examiner.examine().await
+/// Looks at servers that take writes, tries out what will be asked of them, and loads the scripts.
+pub(crate) struct Examiner<'a> {
+    pub(crate) routes: &'a Routes,
+    pub(crate) places: &'a Places,
+    pub(crate) clustered: bool,
+    pub(crate) replicas: usize,
+    pub(crate) limit: Duration,
 }
 
 impl Examiner<'_> {
-    async fn examine(&self) -> Result<Examined, StoreError> {
+    /// All that there are.
+    pub(crate) async fn examine(&self) -> Result<Examined, StoreError> {
         let masters = self.in_time(self.routes.masters(Operation::Open)).await?;
         let mut warnings = Vec::new();
         let mut oldest: Option<Version> = None;
@@ -169,16 +51,31 @@ impl Examiner<'_> {
                 message,
             ));
         };
-        let scripts = Scripts::new();
+        let sharded = self.clustered && version >= Version::SEVEN;
         for node in &masters {
-            for script in scripts.all() {
-                let mut load = redis::cmd("SCRIPT");
-                load.arg("LOAD").arg(script.text);
-                self.ask(node, load).await?;
-            }
-            self.try_out(node, version, &scripts, &mut warnings).await?;
+            self.try_out(node, sharded, &mut warnings).await?;
         }
-        Ok(Examined { version, warnings })
+        Ok(Examined { sharded, warnings })
+    }
+
+    /// A server that takes writes later on; with all that is tried out at the start, if it `is_new`.
+    pub(crate) async fn examine_one(
+        &self,
+        node: &Arc<Node>,
+        sharded: bool,
+        is_new: bool,
+    ) -> Result<Vec<Warning>, StoreError> {
+        let mut warnings = Vec::new();
+        let version = self.look(node, &mut warnings).await?;
+        if sharded && version < Version::SEVEN {
+            let message = "it is older than version 7, and the Cluster was not when this store was \
+                           connected: connect it anew";
+            return Err(RedisStore::misconfigured(message));
+        }
+        if is_new {
+            self.try_out(node, sharded, &mut warnings).await?;
+        }
+        Ok(warnings)
     }
 
     async fn look(
@@ -200,7 +97,7 @@ impl Examiner<'_> {
         let fact = |name: &str| facts.get(name).copied().unwrap_or_default();
         let server: Box<str> = node.address().to_string().into();
 
-        if fact("redis_mode") == "sentinel" {
+        if [fact("redis_mode"), fact("server_mode")].contains(&"sentinel") {
             return Err(RedisStore::misconfigured(format!(
                 "{server} is a Sentinel: write \"redis+sentinel://{server}/SERVICE\""
             )));
@@ -244,6 +141,11 @@ impl Examiner<'_> {
                 server: server.clone(),
                 policy: policy.into(),
             });
+        }
+        let bytes = |name: &str| fact(name).parse::<u64>().unwrap_or(0);
+        if (1..=bytes("used_memory")).contains(&bytes("maxmemory")) && policy == "noeviction" {
+            let server = server.clone();
+            warnings.push(Warning::Full { server });
         }
         // Where CONFIG is forbidden, as on managed servers, the provider has seen to it.
         if fact("aof_enabled") == "0" {
@@ -295,23 +197,29 @@ impl Examiner<'_> {
         })
     }
 
-    /// Does once what every step will need, so that a missing permission shows now.
+    /// Does once what every step will need, so that what is missing shows now.
     async fn try_out(
         &self,
         node: &Arc<Node>,
-        version: Version,
-        scripts: &Scripts,
+        sharded: bool,
         warnings: &mut Vec<Warning>,
     ) -> Result<(), StoreError> {
         let Some(id) = self.record_on(node).await else {
             return Ok(());
         };
-        let key = format!("{}:probe", self.places.key(&id));
-        let (publish, subscribe, unsubscribe) = if self.clustered && version >= Version::SEVEN {
-            ("SPUBLISH", "SSUBSCRIBE", "SUNSUBSCRIBE")
-        } else {
-            ("PUBLISH", "SUBSCRIBE", "UNSUBSCRIBE")
+        let scripts = Scripts::new();
+        let needs = Needs {
+            places: self.places,
+            id: &id,
+            clustered: self.clustered,
+            sharded,
+            waits: self.replicas > 0,
         };
+        let send = async |pipeline: &Pipeline| self.send(node, pipeline).await;
+        needs.check(node, &scripts, send).await?;
+
+        let key = format!("{}:probe", self.places.key(&id));
+        let publish = if sharded { "SPUBLISH" } else { "PUBLISH" };
         let probe = |write: &str| {
             let mut command = redis::cmd("EVAL");
             command.arg(PROBE).arg(2).arg(&key).arg(format!("{key}:2"));
@@ -321,33 +229,18 @@ impl Examiner<'_> {
         match self.ask(node, probe("1")).await {
             Err(error) if error.kind() == StoreErrorKind::Full => {
                 let server = node.address().to_string().into();
-                warnings.push(Warning::Full { server });
+                let full = Warning::Full { server };
+                if !warnings.contains(&full) {
+                    warnings.push(full);
+                }
                 self.ask(node, probe("0")).await?;
             }
             tried => drop(tried?),
         }
-        let mut pipeline = Pipeline::with_capacity(5);
-        pipeline
-            .cmd("EVALSHA")
-            .arg(&scripts.look.hash)
-            .arg(1)
-            .arg(&key);
-        pipeline.arg("").arg("head");
-        pipeline.cmd(subscribe).arg(&key);
-        pipeline.cmd(unsubscribe).arg(&key);
-        let mut scan = redis::cmd("SCAN");
-        scan.arg(0).arg("MATCH").arg(self.places.pattern());
-        pipeline.add_command(scan.arg("COUNT").arg(1).clone());
-        if self.replicas > 0 {
-            pipeline.cmd("WAIT").arg(0).arg(1);
-        }
-        for answer in self.send(node, &pipeline).await? {
-            if let Value::ServerError(error) = answer {
-                let fault = Fault::of_reply(Operation::Open, error, node.address());
-                return Err(fault.give_up(Operation::Open));
-            }
-        }
-        Ok(())
+        let mut look = redis::cmd("EVALSHA");
+        look.arg(&scripts.look.hash).arg(1).arg(&key);
+        look.arg("").arg("head");
+        self.ask(node, look).await.map(drop)
     }
 
     /// A record that would lie on this server.
@@ -406,13 +299,13 @@ impl Examiner<'_> {
 
 /// A server's version, the first two numbers of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Version(u32, u32);
+struct Version(u32, u32);
 
 impl Version {
     /// The oldest that will do: `SET … PXAT` came with it.
     const OLDEST: Self = Self(6, 2);
     /// Sharded pub/sub came with it.
-    pub(crate) const SEVEN: Self = Self(7, 0);
+    const SEVEN: Self = Self(7, 0);
 }
 
 fn parse_version(text: &str) -> Option<Version> {

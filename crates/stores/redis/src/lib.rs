@@ -56,24 +56,31 @@
 //! and `appendfsync always` close these gaps; connecting [warns](Warning) of them.
 
 mod announce;
+mod attend;
 mod builder;
 mod call;
 mod dial;
 mod error;
 mod examine;
 mod inspect;
+mod link;
+mod listen;
 mod node;
 mod place;
+mod rights;
 mod route;
 mod scripts;
 mod store;
 mod subscriber;
 mod url;
 mod value;
+mod warning;
 
 #[cfg(test)]
 mod tests;
 
 pub use builder::Builder;
-pub use examine::Warning;
+#[doc(hidden)]
+pub use link::{Heard, Link, LinkScript, Listening};
 pub use store::RedisStore;
+pub use warning::Warning;

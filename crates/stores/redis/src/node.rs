@@ -9,6 +9,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::{BoxFuture, Shared};
 use redis::aio::{ConnectionLike as _, MultiplexedConnection};
 use redis::{Cmd, Pipeline, RedisError, RedisResult, Value};
+use tokio::sync::Notify;
 use tokio::time::{Instant, timeout};
 
 use crate::dial::{Dialler, OnPush};
@@ -25,6 +26,9 @@ pub(crate) struct Node {
     limit: Duration,
     subscribing: Subscribing,
     subscriber: OnceLock<Subscriber>,
+    /// Connected to since it was last examined: it may not be the server that it was.
+    fresh: AtomicBool,
+    attention: Arc<Notify>,
 }
 
 #[derive(Default)]
@@ -59,6 +63,7 @@ impl Node {
         lanes: usize,
         limit: Duration,
         subscribing: Subscribing,
+        attention: Arc<Notify>,
     ) -> Arc<Self> {
         Arc::new(Self {
             address,
@@ -68,11 +73,25 @@ impl Node {
             limit,
             subscribing,
             subscriber: OnceLock::new(),
+            fresh: AtomicBool::new(false),
+            attention,
         })
     }
 
     pub(crate) fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// Whether it has been connected to since this was asked last.
+    pub(crate) fn take_fresh(&self) -> bool {
+        self.fresh.swap(false, Ordering::SeqCst)
+    }
+
+    /// Has it examined, if it was connected to since that was done last.
+    pub(crate) fn ask_attention(&self) {
+        if self.fresh.load(Ordering::SeqCst) {
+            self.attention.notify_one();
+        }
     }
 
     /// A connection of its own, on which the server may speak by itself.
@@ -158,6 +177,10 @@ impl Node {
                 };
             }
             drop(state);
+            if link.is_ok() {
+                node.fresh.store(true, Ordering::SeqCst);
+                node.ask_attention();
+            }
             link
         });
         let dialling = async move {

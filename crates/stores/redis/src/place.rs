@@ -24,6 +24,16 @@ impl Places {
         }
     }
 
+    /// Whether records lie in the slots of a Cluster.
+    pub(crate) fn clustered(&self) -> bool {
+        self.clustered
+    }
+
+    /// What the names of all keys and channels begin with.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The record's key, and the name of the channel on which its changes are told.
     pub(crate) fn key(&self, id: &RecordId) -> String {
         let digits = id.to_string();
@@ -64,6 +74,16 @@ impl Places {
         let id: RecordId = format!("{tag}{rest}").parse().ok()?;
         // Another spelling would be another key.
         (self.key(&id) == key).then_some(id)
+    }
+
+    /// The name of something else, under a hash tag of its own.
+    pub(crate) fn named(&self, tag: &str, rest: &str) -> String {
+        format!("{}{{{tag}}}{rest}", self.prefix)
+    }
+
+    /// The slot of a Cluster that such names lie in.
+    pub(crate) fn slot_of(tag: &str) -> u16 {
+        slot_of_tag(tag.as_bytes())
     }
 
     /// The slot of a Cluster that the record lies in.

@@ -41,6 +41,15 @@ impl Routes {
         }
     }
 
+    /// The servers that take writes, as far as it is known without asking.
+    pub(crate) fn known(&self) -> Vec<Arc<Node>> {
+        match self {
+            Self::Single(node) => vec![Arc::clone(node)],
+            Self::Sentinel(route) => route.known().into_iter().collect(),
+            Self::Cluster(routes) => routes.known(),
+        }
+    }
+
     /// The server that an answer of the Cluster named.
     pub(crate) fn named(&self, address: &Address) -> Option<Arc<Node>> {
         match self {

@@ -48,7 +48,7 @@ pub(crate) struct Source {
 }
 
 impl Source {
-    fn new(text: &'static str) -> Self {
+    pub(crate) fn new(text: &'static str) -> Self {
         let hash = Script::new(text).get_hash().to_owned();
         Self { text, hash }
     }

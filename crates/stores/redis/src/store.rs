@@ -11,12 +11,13 @@ use onlyonce_core::{
 use redis::Value;
 
 use crate::announce::Announcements;
+use crate::attend::Attendant;
 use crate::builder::Builder;
 use crate::call::{Caller, Step, strange};
-use crate::examine::Warning;
 use crate::place::Places;
 use crate::scripts::{Scripts, Source};
 use crate::value;
+use crate::warning::Warning;
 
 /// Records on Redis or Valkey. Cloning is cheap and gives the same store.
 ///
@@ -31,7 +32,7 @@ pub(crate) struct Inner {
     pub(crate) announcements: Announcements,
     /// Announcements by shard, as in a Cluster of version 7.
     pub(crate) sharded: bool,
-    pub(crate) warnings: Vec<Warning>,
+    pub(crate) attendant: Attendant,
     #[cfg(test)]
     pub(crate) clock: Option<crate::tests::TestClock>,
 }
@@ -65,10 +66,14 @@ impl RedisStore {
         crate::url::shown(url)
     }
 
-    /// What connecting found that may lose records, or refuse them.
+    /// What may lose records, or refuse them.
+    ///
+    /// Connecting looks at every server that takes writes. One that is connected to later, such as
+    /// the new master after a failover, is looked at soon after: what is found then is logged, and
+    /// takes the place of what was known of it. Servers that take no writes any more are dropped.
     #[must_use]
-    pub fn warnings(&self) -> &[Warning] {
-        &self.0.warnings
+    pub fn warnings(&self) -> Vec<Warning> {
+        self.0.attendant.warnings().clone()
     }
 
     /// How many watches are open, over all records.

@@ -85,6 +85,11 @@ impl ClusterRoutes {
         Ok(masters)
     }
 
+    /// As the last map has it.
+    pub(super) fn known(&self) -> Vec<Arc<Node>> {
+        self.0.lock().nodes.values().cloned().collect()
+    }
+
     pub(super) fn named(&self, address: &Address) -> Arc<Node> {
         self.0.named(&mut self.0.lock(), address)
     }

@@ -59,7 +59,13 @@ impl SentinelRoute {
         }
         let node = self.look(operation).await?;
         *self.lock() = Some(Arc::clone(&node));
+        // Connected to before it was known for the master.
+        node.ask_attention();
         Ok(node)
+    }
+
+    pub(super) fn known(&self) -> Option<Arc<Node>> {
+        self.lock().clone()
     }
 
     pub(super) fn doubt(&self, node: &Arc<Node>) {

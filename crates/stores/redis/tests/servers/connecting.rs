@@ -4,9 +4,13 @@ use std::error::Error as _;
 use std::time::Duration;
 
 use onlyonce_core::{StoreError, StoreErrorKind};
+use onlyonce_near::Near;
 use onlyonce_redis::{RedisStore, Warning};
-use onlyonce_servers::redis::{Redis, start_redis_with};
+use onlyonce_servers::redis::{
+    Redis, start_cluster, start_cluster_member, start_redis_with, version,
+};
 
+use crate::near::until;
 use crate::support::{bid, complete, connect, new_id, open, win};
 
 async fn refused(url: &str) -> StoreError {
@@ -40,42 +44,111 @@ async fn wrong_passwords_and_databases_are_named() {
     assert!(!format!("{store:?}").contains("right"));
 }
 
+/// Commands that a user needs, as the documentation has them.
+const NEEDED: &str = "+evalsha +eval +script|load +get +set +del +time +publish +subscribe \
+                      +unsubscribe +scan +info +ping +role +hello +select";
+
+/// Makes users of a server.
+fn user(server: &Redis, name: &str, keys: &str, channels: &str, commands: &str) -> String {
+    // The default of version 6.2 is all channels.
+    let rules = format!("on >hunter2 {keys} resetchannels {channels} {commands}");
+    let words = ["ACL", "SETUSER", name].into_iter();
+    let words: Vec<_> = words.chain(rules.split_ascii_whitespace()).collect();
+    server.client().expect_ok(&words);
+    format!("redis://{name}:hunter2@{}", server.address())
+}
+
 /// A user who may do all that is needed, and one for each thing that is left out.
 #[tokio::test]
-async fn missing_permissions_are_named() {
-    const NEEDED: &str = "+evalsha +eval +script|load +get +set +del +time +publish +subscribe \
-                          +unsubscribe +scan +info +ping +hello +select +wait";
+async fn what_a_user_may_not_do_is_named_with_the_rule_that_allows_it() {
     let server = start_redis_with(&[]);
-    let mut client = server.client();
-    let mut user = |name: &str, keys: &str, channels: &str, commands: &str| {
-        let mut words = vec!["ACL", "SETUSER", name, "on", ">hunter2", keys, channels];
-        words.extend(commands.split_ascii_whitespace());
-        client.expect_ok(&words);
-        format!("redis://{name}:hunter2@{}", server.address())
-    };
-    let good = user("good", "~oo:*", "&oo:*", NEEDED);
-    let store = connect(&good).await;
-    let lease = win(&store, &bid(new_id())).await;
-    complete(&store, &lease, "done").await;
+    let good = user(&server, "good", "~oo:*", "&oo:*", NEEDED);
+    let near = Near::new(connect(&good).await, 1 << 20);
+    until("the subscription", || near.is_connected()).await;
+    let lease = win(&connect(&good).await, &bid(new_id())).await;
+    complete(&connect(&good).await, &lease, "done").await;
 
-    let keys = user("keys", "~other:*", "&oo:*", NEEDED);
-    misconfigured(&keys, "ACL").await;
-    let channels = user("channels", "~oo:*", "&other:*", NEEDED);
-    misconfigured(&channels, "ACL").await;
-    for without in [
-        "evalsha",
-        "script|load",
-        "set",
-        "publish",
-        "subscribe",
-        "scan",
-        "info",
-    ] {
-        let commands = NEEDED.replace(&format!("+{without} "), "");
-        let name = format!("without-{}", without.replace('|', "-"));
-        let url = user(&name, "~oo:*", "&oo:*", &commands);
-        misconfigured(&url, "ACL").await;
+    for without in NEEDED.split_ascii_whitespace() {
+        // The first is for whoever has logged in already, the second for databases but the first.
+        if ["+hello", "+select"].contains(&without) {
+            continue;
+        }
+        let commands: Vec<_> = NEEDED.split(' ').filter(|one| *one != without).collect();
+        let name = format!("without{}", without.replace(['|', '+'], "-"));
+        let url = user(&server, &name, "~oo:*", "&oo:*", &commands.join(" "));
+        misconfigured(&url, &format!("`{without}`")).await;
     }
+    let commands = NEEDED.replace(" +select", "");
+    let url = user(&server, "without-select", "~oo:*", "&oo:*", &commands);
+    misconfigured(&format!("{url}/1"), "+select").await;
+    let waiting = user(&server, "without-wait", "~oo:*", "&oo:*", NEEDED);
+    misconfigured(
+        &format!("{waiting}?replicas=1"),
+        "run WAIT: add to its ACL `+wait`",
+    )
+    .await;
+}
+
+/// Each key and each channel of the store is tried out, under the prefix that it has.
+#[tokio::test]
+async fn keys_and_channels_out_of_reach_are_named() {
+    let server = start_redis_with(&[]);
+    for (name, keys, channels, expected) in [
+        ("keys", "~other:*", "&oo:*", "`oo:{000}"),
+        ("keys", "~other:*", "&oo:*", "add to its ACL `~oo:*`"),
+        (
+            "fences",
+            "~oo:{*",
+            "&oo:*",
+            "GET `oo:fence`: add to its ACL `~oo:*`",
+        ),
+        (
+            "void",
+            "~oo:*",
+            "&oo:{*",
+            "PUBLISH on `oo:void`: add to its ACL `&oo:*`",
+        ),
+        ("records", "~oo:*", "&oo:void", "PUBLISH on `oo:{000}"),
+        ("all", "~other:*", "&other:*", "`~oo:* &oo:*`"),
+    ] {
+        let url = user(&server, name, keys, channels, NEEDED);
+        misconfigured(&url, expected).await;
+        misconfigured(&format!("{url}?prefix=mine:"), "mine:*`").await;
+    }
+}
+
+#[tokio::test]
+async fn a_user_of_a_cluster_needs_its_commands_too() {
+    let cluster = start_cluster();
+    let also = if version() < 7 {
+        "+cluster|slots +asking"
+    } else {
+        "+cluster|slots +asking +spublish +ssubscribe +sunsubscribe"
+    };
+    let url_of = |name: &str, commands: &str| {
+        for server in &cluster.servers {
+            user(server, name, "~oo:*", "&oo:*", commands);
+        }
+        let url = cluster.url();
+        url.replace("://", &format!("://{name}:hunter2@"))
+    };
+    let all = format!("{NEEDED} {also}");
+    let store = connect(&url_of("good", &all)).await;
+    win(&store, &bid(new_id())).await;
+    for without in also.split(' ') {
+        let commands = all.replace(without, "");
+        let name = format!("without{}", without.replace(['|', '+'], "-"));
+        // Version 6.2 names no subcommands.
+        let rule = without.split('|').next().unwrap();
+        misconfigured(&url_of(&name, &commands), &format!("`{rule}")).await;
+    }
+    // One server is enough, whichever it is.
+    let url = url_of("elsewhere", &all);
+    user(&cluster.servers[2], "elsewhere", "~oo:*", "&other:*", &all);
+    cluster.servers[2]
+        .client()
+        .expect_ok(&["ACL", "SETUSER", "elsewhere", "resetchannels"]);
+    misconfigured(&url, &cluster.servers[2].address()).await;
 }
 
 #[tokio::test]
@@ -87,9 +160,7 @@ async fn servers_of_the_wrong_kind_are_named() {
     let port = server.port().to_string();
     let replica = start_redis_with(&["--replicaof", "127.0.0.1", &port]);
     misconfigured(&replica.url(), "is a replica").await;
-    let bus = onlyonce_servers::Port::take();
-    let bus = bus.number().to_string();
-    let member = start_redis_with(&["--cluster-enabled", "yes", "--cluster-port", &bus]);
+    let member = start_cluster_member(&[]);
     misconfigured(&member.url(), "redis+cluster://").await;
 }
 
@@ -110,7 +181,7 @@ async fn servers_that_are_not_there_are_unavailable() {
 async fn what_would_lose_records_is_warned_of() {
     let warnings = async |server: &Redis| {
         let store = connect(&server.url()).await;
-        store.warnings().to_vec()
+        store.warnings()
     };
     let server = start_redis_with(&["--maxmemory-policy", "allkeys-lru"]);
     let found = warnings(&server).await;

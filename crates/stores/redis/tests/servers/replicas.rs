@@ -58,7 +58,7 @@ async fn too_many_replicas_asked_for_are_warned_of() {
     let store = open(RedisStore::builder(&url).timeout(Duration::from_millis(200))).await;
     assert!(
         matches!(
-            store.warnings(),
+            store.warnings()[..],
             [Warning::TooFewReplicas {
                 connected: 0,
                 wanted: 2,

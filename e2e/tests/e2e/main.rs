@@ -9,6 +9,7 @@ mod hostile;
 mod inputs;
 mod once;
 mod outside;
+mod pipeline;
 mod problems;
 mod profiles;
 mod protocols;

@@ -1,0 +1,4 @@
+//! The layers around idempotency, through the gateway.
+
+mod context;
+mod envelope;

@@ -14,6 +14,8 @@
 #[cfg(feature = "access-log")]
 pub mod access_log;
 mod answers;
+#[cfg(feature = "auth")]
+pub mod auth;
 #[cfg(feature = "blocklist")]
 pub mod blocklist;
 mod body;
@@ -31,6 +33,7 @@ mod error;
 pub mod filter;
 mod kind;
 mod language;
+mod pipeline;
 #[cfg(feature = "read-only")]
 pub mod read_only;
 mod refusal;
@@ -42,5 +45,6 @@ pub use code::Code;
 pub use error::{Error, Frame, Wrap};
 pub use kind::ContentKind;
 pub use language::Language;
+pub use pipeline::Pipeline;
 pub use refusal::Refusal;
 pub use text::Text;

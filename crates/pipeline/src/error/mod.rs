@@ -78,6 +78,17 @@ impl Error {
         self
     }
 
+    /// Gives it this code where it has none; the message stays.
+    #[must_use]
+    pub fn or_code(mut self, code: impl Into<Code>) -> Self {
+        if self.code() == Code::NONE
+            && let Some(outermost) = self.nodes.last_mut()
+        {
+            outermost.code = code.into();
+        }
+        self
+    }
+
     /// Marks the outermost message as not meant for clients: they are told that the operation
     /// failed, unless debug is on.
     #[must_use]
@@ -230,6 +241,18 @@ mod tests {
         assert_eq!(
             Error::of(Code::NOT_FOUND).message(Language::En),
             "Not Found"
+        );
+    }
+
+    #[test]
+    fn a_code_for_those_that_have_none() {
+        let error = Error::plain("oops").or_code(68);
+        assert_eq!(error.code(), Code::INTERNAL_PANIC);
+        assert_eq!(error.message(Language::En), "oops");
+        assert_eq!(error.chain().count(), 1);
+        assert_eq!(
+            Error::new(7, "seven").wrap("w").or_code(68).code(),
+            Code::new(7)
         );
     }
 

@@ -59,10 +59,10 @@ const TIMEOUT: Duration = Duration::from_secs(1);
 pub(crate) struct Settings {
     pub(crate) url: Url,
     pub(crate) schema: Schema,
-    connections: usize,
-    timeout: Duration,
+    pub(crate) connections: usize,
+    pub(crate) timeout: Duration,
     pub(crate) migrate: bool,
-    listen: bool,
+    pub(crate) listen: bool,
 }
 
 impl Builder {

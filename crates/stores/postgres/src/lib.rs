@@ -51,6 +51,7 @@ mod builder;
 mod error;
 mod examine;
 mod inspect;
+mod link;
 mod listener;
 mod migrate;
 mod query;
@@ -67,5 +68,7 @@ mod tests;
 
 pub use builder::Builder;
 pub use examine::Warning;
+#[doc(hidden)]
+pub use link::{Heard, Link, Listening};
 pub use migrate::Migrated;
 pub use store::PostgresStore;

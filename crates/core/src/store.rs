@@ -25,7 +25,8 @@ use crate::{Completion, Fingerprint, Lease, Nonce, OnUnknown, Record, RecordId, 
 /// - **Repetition.** Every operation may be sent again after a lost reply: a claim by its nonce,
 ///   a completion by its fence.
 /// - **Cancellation.** Dropping a returned future may or may not leave the operation's effect,
-///   never half of it, and leaves the store fit for use.
+///   never half of it, and leaves the store fit for use. An effect that is left may come later
+///   than the drop, and than calls made after it, by as long as a call may take.
 /// - **Errors.** A record that can't be decoded is an error, never a miss. After an error of
 ///   kind `Unavailable` or `Timeout` the effect may or may not have happened.
 ///

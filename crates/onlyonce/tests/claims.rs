@@ -5,8 +5,8 @@ mod support;
 
 use std::convert::Infallible;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
@@ -15,7 +15,10 @@ use onlyonce::{
     Concurrent, Engine, Fence, Fingerprint, IdempotencyLayer, Key, OnUnknown, Outcome, Policy,
     Profile, RunError,
 };
-use onlyonce_core::{EntryState, Operation, StoreErrorKind, Timestamp};
+use onlyonce_core::{
+    Attempt, Changes, Claim, Completion, EntryState, Fenced, Lease, Operation, RecordId, Renewal,
+    Store, StoreError, StoreErrorKind, Timestamp,
+};
 use support::{App, Fault, TestStore, full, post, until};
 use tower::{Layer as _, ServiceExt as _};
 
@@ -259,4 +262,111 @@ async fn shutdown_wakes_those_who_wait() {
     let at = tokio::time::Instant::now();
     assert_eq!(waiter.await.unwrap().status(), 409);
     assert_eq!(at.elapsed(), Duration::ZERO);
+}
+
+/// A store whose first claim is still on its way when its caller has given it up.
+#[derive(Clone)]
+struct Slow {
+    store: TestStore,
+    on_its_way: Arc<Mutex<Option<Attempt>>>,
+    /// Says so, instead of nothing.
+    gives_up: bool,
+}
+
+impl Slow {
+    fn new(gives_up: bool) -> Self {
+        Self {
+            store: TestStore::new(),
+            on_its_way: Arc::default(),
+            gives_up,
+        }
+    }
+
+    /// The first claim arrives after all.
+    async fn arrive(&self) -> Claim {
+        let attempt = self.on_its_way.lock().unwrap().clone().unwrap();
+        Store::claim(&self.store, &attempt).await.unwrap()
+    }
+}
+
+impl Store for Slow {
+    async fn claim(&self, attempt: &Attempt) -> Result<Claim, StoreError> {
+        let is_first = {
+            let mut first = self.on_its_way.lock().unwrap();
+            let is_first = first.is_none();
+            first.get_or_insert_with(|| attempt.clone());
+            is_first
+        };
+        if is_first && self.gives_up {
+            let kind = StoreErrorKind::Timeout;
+            return Err(StoreError::new(Operation::Claim, kind, "given up"));
+        }
+        if is_first {
+            std::future::pending::<()>().await;
+        }
+        Store::claim(&self.store, attempt).await
+    }
+
+    async fn renew(&self, lease: &Lease, renewal: &Renewal) -> Result<Fenced, StoreError> {
+        Store::renew(&self.store, lease, renewal).await
+    }
+
+    async fn complete(
+        &self,
+        lease: &Lease,
+        completion: &Completion,
+        keep: Duration,
+    ) -> Result<Fenced, StoreError> {
+        Store::complete(&self.store, lease, completion, keep).await
+    }
+
+    async fn release(&self, lease: &Lease) -> Result<Fenced, StoreError> {
+        Store::release(&self.store, lease).await
+    }
+
+    async fn watch(&self, id: &RecordId) -> Result<Changes, StoreError> {
+        Store::watch(&self.store, id).await
+    }
+}
+
+/// The key is free again long before the lease of a claim that nobody owns has run out.
+async fn is_given_back(slow: &Slow) {
+    let before = slow.store.now();
+    until("the straggler is given back", || {
+        slow.store.entries().is_empty()
+    })
+    .await;
+    let lease = Policy::new(Profile::Standard).lease;
+    assert!(slow.store.now().since(before) < lease / 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn hazard_03_a_claim_that_arrives_after_it_was_given_back_is_given_back_again() {
+    let slow = Slow::new(false);
+    let app = App::counting(&IdempotencyLayer::new(slow.clone()));
+    let mut call = app.start(post("k", "x"));
+    assert!((&mut call).now_or_never().is_none());
+    drop(call);
+    until("the claim was given back", || {
+        slow.store.calls(Operation::Release) == 1
+    })
+    .await;
+    assert!(matches!(slow.arrive().await, Claim::Won(_)));
+    is_given_back(&slow).await;
+    assert_eq!(app.send(post("k", "x")).await.text(), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hazard_03_a_claim_that_arrives_after_its_repetition_was_released_is_given_back() {
+    let slow = Slow::new(true);
+    let app = App::new(&IdempotencyLayer::new(slow.clone()), |n, _| async move {
+        let status = if n == 1 { 500 } else { 200 };
+        let response = Response::builder().status(status);
+        response.body(full(n.to_string())).unwrap()
+    });
+    assert_eq!(app.send(post("k", "x")).await.status, 500);
+    assert!(slow.store.entries().is_empty(), "it was released");
+    assert!(matches!(slow.arrive().await, Claim::Won(_)));
+    is_given_back(&slow).await;
+    assert_eq!(app.send(post("k", "x")).await.text(), "2");
 }

@@ -79,6 +79,7 @@ impl Admittance<'_> {
         };
         let patience = Instant::now() + policy.wait_timeout;
         let mut place = None;
+        let mut stragglers = false;
         loop {
             // Watch before looking, so that no change falls between the two. The first look is
             // made without: most requests never wait.
@@ -107,6 +108,10 @@ impl Admittance<'_> {
                 |error: &StoreError| error.is_retryable() && error.retry_after().is_none();
             under_way.armed = claim.as_ref().is_err_and(may_have_landed);
             drop(under_way);
+            let claim = claim.map(|answered| {
+                stragglers |= answered.stragglers;
+                answered.claim
+            });
             let record = match claim {
                 Ok(Claim::Won(lease)) if engine.is_closing() => {
                     // Shut down in the meantime. On a task of its own: the client may hang up.
@@ -117,7 +122,7 @@ impl Admittance<'_> {
                     return Admission::Closing;
                 }
                 Ok(Claim::Won(lease)) => {
-                    let owner = Owner::new(engine, policy, &attempt, lease, claimed_at);
+                    let owner = Owner::new(engine, policy, &attempt, lease, claimed_at, stragglers);
                     return Admission::Won(owner, entered);
                 }
                 Ok(Claim::Held(record)) => record,

@@ -28,6 +28,8 @@ pub(crate) struct Owner {
     policy: Arc<Policy>,
     attempt: Attempt,
     lease: Lease,
+    /// Whether earlier calls of the claim may still reach the store.
+    stragglers: bool,
     keeper: Arc<Keeper>,
     /// Renews until the claim has ended, not merely until the work has (hazard 12).
     renewing: AbortOnDropHandle<()>,
@@ -69,6 +71,7 @@ impl Owner {
         attempt: &Attempt,
         lease: Lease,
         claimed_at: Instant,
+        stragglers: bool,
     ) -> Self {
         let keeper = Arc::new(Keeper {
             fingerprint: Mutex::new(None),
@@ -89,6 +92,7 @@ impl Owner {
             policy: Arc::clone(policy),
             attempt: attempt.clone(),
             lease,
+            stragglers,
             keeper,
             renewing: AbortOnDropHandle::new(renewing),
             _at_work: telemetry::at_work(),
@@ -229,20 +233,29 @@ impl Owner {
                 engine.release(&lease, limit, overall).await.map(|_| ())
             }
         };
-        if let Err(error) = end(limit).await {
-            tracing::warn!(
-                key = self.lease.id.tag(),
-                error = &error as &dyn std::error::Error,
-                "the key could not be released; still trying"
-            );
-            let overall = self.policy.lease;
-            let engine = self.engine.clone();
-            engine.spawn(async move {
-                let _ = end(overall).await;
-                drop(self);
-            });
+        match end(limit).await {
+            Ok(()) => self.released(limit),
+            Err(error) => {
+                tracing::warn!(
+                    key = self.lease.id.tag(),
+                    error = &error as &dyn std::error::Error,
+                    "the key could not be released; still trying"
+                );
+                let overall = self.policy.lease;
+                let engine = self.engine.clone();
+                engine.spawn(async move {
+                    let _ = end(overall).await;
+                    self.released(limit);
+                });
+            }
         }
         Settled::Released
+    }
+
+    fn released(self, limit: Duration) {
+        if self.stragglers {
+            self.engine.disown_stragglers(&self.attempt, limit);
+        }
     }
 
     fn complete_late(self, completion: Completion, keep: Duration) {
@@ -281,7 +294,8 @@ impl Owner {
             on_unknown: OnUnknown::Hold,
             ..self.attempt.clone()
         };
-        match self.engine.claim(&attempt, limit).await {
+        let answered = self.engine.claim(&attempt, limit).await;
+        match answered.map(|answered| answered.claim) {
             Ok(Claim::Held(record)) => {
                 let fingerprint = attempt.fingerprint.as_ref();
                 Some((decide(Some(&record), fingerprint, OnUnknown::Hold), record))

@@ -14,6 +14,13 @@ use super::Engine;
 /// would gather them without end; what is beyond runs out with its lease.
 pub(super) const MOST_DISOWNED: usize = 4096;
 
+/// A claim's answer.
+pub(crate) struct Answered {
+    pub(crate) claim: Claim,
+    /// Whether earlier calls were given up, which may still reach the store.
+    pub(crate) stragglers: bool,
+}
+
 /// Waits between tries: short at first, never long.
 pub(crate) struct Backoff(Duration);
 
@@ -35,11 +42,15 @@ impl Engine {
         &self,
         attempt: &Attempt,
         limit: Duration,
-    ) -> Result<Claim, StoreError> {
-        self.persist(Operation::Claim, limit, limit, || {
+    ) -> Result<Answered, StoreError> {
+        let mut calls = 0;
+        let call = || {
+            calls += 1;
             self.0.store.claim(attempt)
-        })
-        .await
+        };
+        let claim = self.persist(Operation::Claim, limit, limit, call).await?;
+        let stragglers = calls > 1;
+        Ok(Answered { claim, stragglers })
     }
 
     pub(crate) async fn renew(
@@ -89,7 +100,21 @@ impl Engine {
 
     /// Gives back what a claim may have won without our knowing: its reply was lost, or the
     /// client hung up while it was under way. Nothing has run under it.
+    ///
+    /// A call that was given up may still reach the store after its claim has been given back: it
+    /// stood in a queue, or on a slower connection. It would win the key again, with nobody to own
+    /// it. So it is looked for a second time when the time for a call is over.
     pub(crate) fn disown(&self, attempt: &Attempt, limit: Duration) {
+        self.look_after(attempt, limit, true);
+    }
+
+    /// Gives back what an earlier call of a claim may yet win that was sent more than once, and has
+    /// been released.
+    pub(crate) fn disown_stragglers(&self, attempt: &Attempt, limit: Duration) {
+        self.look_after(attempt, limit, false);
+    }
+
+    fn look_after(&self, attempt: &Attempt, limit: Duration, at_once: bool) {
         // A future can be dropped where no runtime is left to finish anything.
         if tokio::runtime::Handle::try_current().is_err() {
             return;
@@ -109,24 +134,32 @@ impl Engine {
         };
         self.spawn(async move {
             let _permit = permit;
-            let overall = attempt.lease.max(Duration::from_secs(60));
-            let claim = || engine.0.store.claim(&attempt);
-            let given_back = match engine
-                .persist(Operation::Claim, limit, overall, claim)
-                .await
-            {
-                Ok(Claim::Won(lease)) => engine.give_back(&lease, limit, overall).await,
-                Ok(Claim::Held(_)) => Ok(()),
-                Err(error) => Err(error),
-            };
-            if let Err(error) = given_back {
-                tracing::warn!(
-                    key = attempt.id.tag(),
-                    error = &error as &dyn std::error::Error,
-                    "a claim that failed may have landed in the store and could not be given back"
-                );
+            if at_once {
+                engine.give_back_unseen(&attempt, limit).await;
             }
+            tokio::select! {
+                () = tokio::time::sleep(limit) => {}
+                () = engine.0.closing.cancelled() => {}
+            }
+            engine.give_back_unseen(&attempt, limit).await;
         });
+    }
+
+    async fn give_back_unseen(&self, attempt: &Attempt, limit: Duration) {
+        let overall = attempt.lease.max(Duration::from_secs(60));
+        let claim = || self.0.store.claim(attempt);
+        let given_back = match self.persist(Operation::Claim, limit, overall, claim).await {
+            Ok(Claim::Won(lease)) => self.give_back(&lease, limit, overall).await,
+            Ok(Claim::Held(_)) => Ok(()),
+            Err(error) => Err(error),
+        };
+        if let Err(error) = given_back {
+            tracing::warn!(
+                key = attempt.id.tag(),
+                error = &error as &dyn std::error::Error,
+                "a claim that failed may have landed in the store and could not be given back"
+            );
+        }
     }
 
     /// Ends a claim under which nothing ran: as if it had never been.

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use crate::{
     Attempt, Changes, Claim, Completion, Counts, Fenced, Inspect, InspectFuture,
-    InvalidationListener, Invalidations, Lease, Listed, Page, Record, RecordId, Renewal,
-    Resolution, Resolved, Store, StoreError, Subscription,
+    InvalidationListener, Invalidations, KeptSecret, Lease, Listed, Operation, Page, Pepper,
+    Record, RecordId, Renewal, Resolution, Resolved, Store, StoreError, StoreErrorKind,
+    Subscription,
 };
 
 type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = Result<T, StoreError>> + Send + 'a>>;
@@ -144,6 +145,7 @@ pub struct AnyStore {
     store: SharedStore,
     inspect: Arc<dyn Inspect>,
     invalidations: Option<Arc<dyn Invalidations>>,
+    pepper: Option<Arc<dyn Pepper>>,
 }
 
 impl AnyStore {
@@ -154,6 +156,7 @@ impl AnyStore {
             store: SharedStore::from_arc(Arc::clone(&store)),
             inspect: store,
             invalidations: None,
+            pepper: None,
         }
     }
 
@@ -164,7 +167,15 @@ impl AnyStore {
             store: SharedStore::from_arc(Arc::clone(&store)),
             inspect: Arc::clone(&store) as Arc<dyn Inspect>,
             invalidations: Some(store),
+            pepper: None,
         }
+    }
+
+    /// The same, with `pepper` to keep the secret of all who share the store.
+    #[must_use]
+    pub fn with_pepper(mut self, pepper: Arc<dyn Pepper>) -> Self {
+        self.pepper = Some(pepper);
+        self
     }
 
     /// The operators' side.
@@ -184,6 +195,7 @@ impl fmt::Debug for AnyStore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AnyStore")
             .field("announces", &self.invalidations.is_some())
+            .field("keeps_secret", &self.pepper.is_some())
             .finish_non_exhaustive()
     }
 }
@@ -248,5 +260,24 @@ impl Invalidations for AnyStore {
             Some(invalidations) => invalidations.subscribe(listener),
             None => Subscription::new(()),
         }
+    }
+}
+
+impl Pepper for AnyStore {
+    /// A store that keeps no secret refuses.
+    fn keep<'a>(&'a self, offer: Option<&'a KeptSecret>) -> InspectFuture<'a, Option<KeptSecret>> {
+        match &self.pepper {
+            Some(pepper) => pepper.keep(offer),
+            None => Box::pin(std::future::ready(Err(StoreError::new(
+                Operation::Open,
+                StoreErrorKind::Misconfigured,
+                "this store keeps no secret: give one",
+            )))),
+        }
+    }
+
+    fn place(&self) -> String {
+        let place = self.pepper.as_ref().map(|pepper| pepper.place());
+        place.unwrap_or_else(|| "nowhere".to_owned())
     }
 }

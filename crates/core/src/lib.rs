@@ -21,6 +21,7 @@ mod inspect;
 mod invalidation;
 mod key;
 mod lease;
+mod pepper;
 mod policy;
 mod profile;
 mod record;
@@ -42,6 +43,7 @@ pub use inspect::{
 pub use invalidation::{InvalidationHub, InvalidationListener, Invalidations, Subscription};
 pub use key::{Key, KeyError, KeyRule, Syntax};
 pub use lease::{Effects, Fence, Lease, Nonce};
+pub use pepper::{KeptSecret, Pepper, SecretError, check_secret, settle_secret};
 pub use policy::{
     Anonymous, BodyFingerprint, Concurrent, FingerprintRule, OnStoreFailure, Policy, PolicyError,
     ScopeRule,

@@ -1,0 +1,422 @@
+//! Paths, read once and strictly.
+//!
+//! A path passes several readers: this layer, maybe a proxy, the application's router. Where two
+//! of them could read it differently, the looser one decides what is served and the stricter one
+//! who may see it. So nothing here is mended and passed on: a path that has a second reading
+//! within a module is refused, and outside of the modules all readings must stay outside.
+
+use std::borrow::Cow;
+
+/// A path that every reader reads alike. Its escapes are written in capitals; nothing else is
+/// changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct NormalPath(Box<str>);
+
+impl NormalPath {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it lies under `prefix`, letter by letter.
+    pub(super) fn is_under(&self, prefix: &str) -> bool {
+        let rest = self.0.strip_prefix(prefix);
+        prefix == "/" || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+}
+
+/// Why a path is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum AmbiguousPath {
+    /// It does not begin with a slash.
+    #[error("it does not begin with /")]
+    NoSlash,
+    /// A part between slashes is `.` or `..`, plainly or escaped.
+    #[error("it has a part . or ..")]
+    Dots,
+    /// It has a `\`, which some servers read as a slash.
+    #[error("it has a backslash")]
+    Backslash,
+    /// It has an escaped control character.
+    #[error("it has a control character")]
+    Control,
+    /// It has a `;`, behind which some servers cut.
+    #[error("it has a semicolon")]
+    Semicolon,
+    /// It has two slashes in a row.
+    #[error("it has an empty part")]
+    Empty,
+    /// It has an escape that is none, or that stands for a slash or a percent sign.
+    #[error("it has an escape that hides its structure")]
+    Escape,
+    /// It escapes a character that needs no escape.
+    #[error("it escapes a character that needs no escape")]
+    Needless,
+    /// It has a byte that must be escaped.
+    #[error("it has a character that must be escaped")]
+    Unescaped,
+    /// It is in a module only where capitals count as small letters.
+    #[error("it differs from a module's prefix by letter case")]
+    LetterCase,
+}
+
+/// A path in its loosest reading: no reader gets to other leading parts than it has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct LoosePath<'p>(Cow<'p, str>);
+
+/// Reads `path` as loosely as any server could.
+///
+/// All escapes are read, also escapes of escapes; parameters behind `;` are cut; slashes in a row
+/// count as one. What more than one outcome is possible of is refused.
+pub(super) fn read_loosely(path: &str) -> Result<LoosePath<'_>, AmbiguousPath> {
+    if !path.starts_with('/') {
+        return Err(AmbiguousPath::NoSlash);
+    }
+    let decoded = decode_wholly(path);
+    let bytes = decoded.as_bytes();
+    if bytes.contains(&b'\\') {
+        return Err(AmbiguousPath::Backslash);
+    }
+    if bytes.iter().any(u8::is_ascii_control) {
+        return Err(AmbiguousPath::Control);
+    }
+    let count = |text: &str, wanted: u8| text.bytes().filter(|byte| *byte == wanted).count();
+    if bytes.contains(&b';') {
+        // Cut before the escapes are read or after them: only the same if none hides an end.
+        if count(path, b';') != count(&decoded, b';') || count(path, b'/') != count(&decoded, b'/')
+        {
+            return Err(AmbiguousPath::Semicolon);
+        }
+    }
+    let is_plain = !bytes.contains(&b';')
+        && !decoded.contains("//")
+        && !decoded.split('/').any(|part| part == "." || part == "..");
+    if is_plain {
+        return Ok(LoosePath(decoded));
+    }
+    let mut loose = String::with_capacity(decoded.len());
+    for part in decoded.split('/') {
+        let cut = part.split(';').next().unwrap_or_default();
+        if matches!(cut, "." | "..") {
+            return Err(AmbiguousPath::Dots);
+        }
+        if !cut.is_empty() {
+            loose.push('/');
+            loose.push_str(cut);
+        }
+    }
+    if loose.is_empty() {
+        loose.push('/');
+    }
+    Ok(LoosePath(Cow::Owned(loose)))
+}
+
+impl LoosePath<'_> {
+    /// In small letters, without a slash at its end: what routes of [`folded`](folded) patterns
+    /// are compared with.
+    pub(super) fn folded(&self) -> NormalPath {
+        NormalPath(folded(&self.0))
+    }
+
+    /// Whether some reader finds other parts between its slashes than `path`, as it came, has.
+    pub(super) fn has_other_parts_than(&self, path: &str) -> bool {
+        let count = |text: &str| text.trim_end_matches('/').matches('/').count();
+        path.contains(';') || path.contains("//") || count(&self.0) != count(path)
+    }
+
+    /// Whether the path lies under `prefix` when capitals count as small letters.
+    pub(super) fn is_under(&self, prefix: &str) -> bool {
+        let path = self.0.as_bytes();
+        let Some((head, rest)) = path.split_at_checked(prefix.len()) else {
+            return false;
+        };
+        prefix == "/"
+            || (head.eq_ignore_ascii_case(prefix.as_bytes()) && matches!(rest, [] | [b'/', ..]))
+    }
+}
+
+/// In small letters, without a slash at its end.
+pub(super) fn folded(path: &str) -> Box<str> {
+    let path = path.to_ascii_lowercase();
+    let trimmed = path.trim_end_matches('/');
+    if trimmed.is_empty() {
+        "/".into()
+    } else {
+        trimmed.into()
+    }
+}
+
+/// Reads `path` as a module must be able to: without a second meaning.
+pub(super) fn read_strictly(path: &str) -> Result<NormalPath, AmbiguousPath> {
+    if !path.starts_with('/') {
+        return Err(AmbiguousPath::NoSlash);
+    }
+    if path.contains("//") {
+        return Err(AmbiguousPath::Empty);
+    }
+    if path.split('/').any(|part| matches!(part, "." | "..")) {
+        return Err(AmbiguousPath::Dots);
+    }
+    let mut normal = String::with_capacity(path.len());
+    let mut bytes = path.bytes();
+    while let Some(byte) = bytes.next() {
+        match byte {
+            b'%' => {
+                let digits = [bytes.next(), bytes.next()];
+                let [Some(high), Some(low)] = digits.map(|digit| digit.and_then(hex)) else {
+                    return Err(AmbiguousPath::Escape);
+                };
+                match high * 16 + low {
+                    b'/' | b'%' => return Err(AmbiguousPath::Escape),
+                    b'\\' => return Err(AmbiguousPath::Backslash),
+                    b';' => return Err(AmbiguousPath::Semicolon),
+                    code if code.is_ascii_control() => return Err(AmbiguousPath::Control),
+                    code if is_unreserved(code) => return Err(AmbiguousPath::Needless),
+                    code => normal.push_str(&format!("%{code:02X}")),
+                }
+            }
+            b';' => return Err(AmbiguousPath::Semicolon),
+            b'\\' => return Err(AmbiguousPath::Backslash),
+            byte if byte.is_ascii_graphic() => normal.push(char::from(byte)),
+            _ => return Err(AmbiguousPath::Unescaped),
+        }
+    }
+    Ok(NormalPath(normal.into()))
+}
+
+/// RFC 3986, section 2.3: an escape of these means the same as the character.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
+}
+
+fn hex(digit: u8) -> Option<u8> {
+    char::from(digit)
+        .to_digit(16)
+        .and_then(|digit| u8::try_from(digit).ok())
+}
+
+/// Reads escapes until none is left, in one pass: `%252525…` must not cost a pass for each layer.
+fn decode_wholly(path: &str) -> Cow<'_, str> {
+    if !path.contains('%') {
+        return Cow::Borrowed(path);
+    }
+    let mut out: Vec<u8> = Vec::with_capacity(path.len());
+    for byte in path.bytes() {
+        out.push(byte);
+        while let [.., b'%', high, low] = out[..]
+            && let (Some(high), Some(low)) = (hex(high), hex(low))
+        {
+            out.truncate(out.len() - 3);
+            out.push(high * 16 + low);
+        }
+    }
+    Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn loose(path: &str) -> Result<String, AmbiguousPath> {
+        read_loosely(path).map(|path| path.0.into_owned())
+    }
+
+    fn strict(path: &str) -> Result<String, AmbiguousPath> {
+        read_strictly(path).map(|path| path.as_str().to_owned())
+    }
+
+    #[test]
+    fn the_loosest_reading_undoes_every_disguise() {
+        for (path, expected) in [
+            ("/admin/users", "/admin/users"),
+            ("//admin///users/", "/admin/users"),
+            ("/%61dmin/users", "/admin/users"),
+            ("/%2561dmin/users", "/admin/users"),
+            ("/%252561dmin", "/admin"),
+            ("/x%2Fadmin", "/x/admin"),
+            ("/%2fadmin", "/admin"),
+            ("/admin;v=1/users;x", "/admin/users"),
+            ("/;/admin", "/admin"),
+            ("/100%", "/100%"),
+            ("/100%25", "/100%"),
+            ("//", "/"),
+            ("/", "/"),
+        ] {
+            assert_eq!(loose(path).as_deref(), Ok(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_has_several_readings_is_refused_everywhere() {
+        use AmbiguousPath::{Backslash, Control, Dots, NoSlash, Semicolon};
+        for (path, expected) in [
+            ("", NoSlash),
+            ("*", NoSlash),
+            ("/public/../admin", Dots),
+            ("/public/..", Dots),
+            ("/./admin", Dots),
+            ("/public/%2e%2e/admin", Dots),
+            ("/public/.%2E/admin", Dots),
+            ("/public/%252e%252e/admin", Dots),
+            ("/public/..%2fadmin", Dots),
+            ("/public/..;/admin", Dots),
+            ("/public/..;a=b/admin", Dots),
+            ("/public\\..\\admin", Backslash),
+            ("/public/%5cadmin", Backslash),
+            ("/public/%255cadmin", Backslash),
+            ("/admin%00", Control),
+            ("/admin%0d%0a", Control),
+            ("/x;y%2Fadmin/z", Semicolon),
+            ("/x%3By/z", Semicolon),
+        ] {
+            assert_eq!(loose(path), Err(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn in_a_module_a_path_has_one_reading() {
+        use AmbiguousPath::{Dots, Empty, Escape, Needless, Semicolon, Unescaped};
+        for path in [
+            "/admin",
+            "/admin/",
+            "/admin/a-b_c~d.e",
+            "/admin/@me:go",
+            "/admin/%C3%A4",
+        ] {
+            assert_eq!(strict(path).as_deref(), Ok(path));
+        }
+        assert_eq!(strict("/admin/%c3%a4").as_deref(), Ok("/admin/%C3%A4"));
+        for (path, expected) in [
+            ("/admin//users", Empty),
+            ("//admin", Empty),
+            ("/admin/./users", Dots),
+            ("/admin/%2e/users", Needless),
+            ("/admin/%6cogin", Needless),
+            ("/admin/a%2fb", Escape),
+            ("/admin/a%252fb", Escape),
+            ("/admin/100%", Escape),
+            ("/admin/%zz", Escape),
+            ("/admin/%4", Escape),
+            ("/admin/login;x", Semicolon),
+            ("/admin/login%3bx", Semicolon),
+            ("/admin/ä", Unescaped),
+        ] {
+            assert_eq!(strict(path), Err(expected), "{path}");
+        }
+    }
+
+    #[test]
+    fn layers_of_escapes_cost_one_pass() {
+        // In passes it would be ten thousand times the length of this.
+        let path = format!("/%{}61dmin", "25".repeat(100_000));
+        assert_eq!(loose(&path).as_deref(), Ok("/admin"));
+    }
+
+    #[test]
+    fn a_prefix_ends_at_a_slash() {
+        let is_under = |path: &str, prefix: &str| read_loosely(path).unwrap().is_under(prefix);
+        assert!(is_under("/admin", "/admin"));
+        assert!(is_under("/admin/x", "/admin"));
+        assert!(is_under("/ADMIN/x", "/admin"));
+        assert!(is_under("/anything", "/"));
+        assert!(!is_under("/administrators", "/admin"));
+        assert!(!is_under("/adm", "/admin"));
+    }
+
+    /// The readers that are out there: each step is taken or not, in any order.
+    fn some_reader(path: &str, steps: &[u8]) -> String {
+        let mut path = path.to_owned();
+        for step in steps {
+            path = match step % 4 {
+                0 => decode_once(&path),
+                1 => {
+                    let parts = path.split('/').map(|part| part.split(';').next().unwrap());
+                    parts.collect::<Vec<_>>().join("/")
+                }
+                2 => {
+                    let mut merged = path.clone();
+                    while merged.contains("//") {
+                        merged = merged.replace("//", "/");
+                    }
+                    merged
+                }
+                _ => path.to_ascii_lowercase(),
+            };
+        }
+        path
+    }
+
+    fn decode_once(path: &str) -> String {
+        let mut out = Vec::new();
+        let bytes = path.as_bytes();
+        let mut at = 0;
+        while at < bytes.len() {
+            let digits = bytes
+                .get(at + 1..at + 3)
+                .and_then(|d| std::str::from_utf8(d).ok());
+            match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
+                Some(byte) if bytes[at] == b'%' => {
+                    out.push(byte);
+                    at += 3;
+                }
+                _ => {
+                    out.push(bytes[at]);
+                    at += 1;
+                }
+            }
+        }
+        String::from_utf8_lossy(&out).into_owned()
+    }
+
+    fn tricky_path() -> impl Strategy<Value = String> {
+        let piece = prop::sample::select(vec![
+            "/", "/", "/", "a", "d", "A", "ad", "x", ".", "..", ";", "\\", "%2f", "%2F", "%2e",
+            "%61", "%41", "%3b", "%25", "%2561", "%252f", "%64", "%", "25", "2f", "%5c", "%c3%a4",
+        ]);
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4096))]
+
+        /// No reader gets into a module by a path that is free here.
+        #[test]
+        fn no_reader_gets_further_than_the_loosest(
+            path in tricky_path(), steps in prop::collection::vec(0u8..4, 0..8),
+        ) {
+            if let Ok(loose) = read_loosely(&path) {
+                let read = some_reader(&path, &steps);
+                for prefix in ["/ad", "/a/d", "/x/ad"] {
+                    let rest = read.strip_prefix(prefix);
+                    let inside = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+                    prop_assert!(!inside || loose.is_under(prefix), "{path} is read {read}");
+                }
+            }
+        }
+
+        /// What is normal is the same for every reader, but for escapes that stay within a part.
+        #[test]
+        fn every_reader_finds_the_same_parts_in_a_normal_path(
+            path in tricky_path(), steps in prop::collection::vec(0u8..3, 0..8),
+        ) {
+            if let Ok(normal) = read_strictly(&path) {
+                let read = some_reader(&path, &steps);
+                prop_assert_eq!(read.split('/').count(), normal.as_str().split('/').count());
+                for (part, its) in read.split('/').zip(normal.as_str().split('/')) {
+                    let same = part.eq_ignore_ascii_case(its) || part == decode_once(its);
+                    prop_assert!(same, "{part} and {its}");
+                }
+            }
+        }
+
+        #[test]
+        fn reading_never_panics_and_normal_paths_stay_as_they_are(path in "\\PC{0,40}") {
+            let _ = read_loosely(&path);
+            if let Ok(normal) = read_strictly(&path) {
+                prop_assert!(normal.as_str().is_ascii());
+                prop_assert_eq!(read_strictly(normal.as_str()), Ok(normal.clone()));
+            }
+        }
+    }
+}

@@ -1,8 +1,9 @@
 //! PostgreSQL: one server.
 
+use std::fs::Permissions;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpStream};
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -40,6 +41,27 @@ pub fn start_postgres() -> Postgres {
 /// When PostgreSQL is not here, or does not come up.
 #[must_use]
 pub fn start_postgres_with(settings: &[&str]) -> Postgres {
+    start_postgres_from(&Setup {
+        settings,
+        ..Setup::default()
+    })
+}
+
+/// What a server begins with.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Setup<'a> {
+    /// `name=value`
+    pub settings: &'a [&'a str],
+    /// Names and contents of files in its data directory, such as `pg_hba.conf`.
+    pub files: &'a [(&'a str, &'a str)],
+}
+
+/// Starts a server with more than settings.
+///
+/// # Panics
+/// When PostgreSQL is not here, or does not come up.
+#[must_use]
+pub fn start_postgres_from(setup: &Setup<'_>) -> Postgres {
     let binaries = binaries();
     let folder = tempfile::Builder::new()
         .prefix("onlyonce-")
@@ -69,13 +91,23 @@ pub fn start_postgres_with(settings: &[&str]) -> Postgres {
     }
     let made = initdb.output().expect("initdb can be run");
     assert!(made.status.success(), "initdb: {made:?}");
+    for (name, content) in setup.files {
+        let file = data.join(name);
+        std::fs::write(&file, content).expect("the temporary folder can be written");
+        let own = std::fs::set_permissions(&file, Permissions::from_mode(0o600));
+        own.expect("a file of ours can be kept to ourselves");
+        if let Some(account) = &account {
+            chown(&file, Some(account.user), Some(account.group))
+                .expect("root may give a file away");
+        }
+    }
 
     let port = Port::take();
     let mut arguments = vec!["-D".to_owned(), data.display().to_string()];
     let number = format!("port={}", port.number());
     let sockets = format!("unix_socket_directories={}", folder.path().display());
     let fixed = ["listen_addresses=127.0.0.1", &number, &sockets];
-    for setting in fixed.iter().chain(settings) {
+    for setting in fixed.iter().chain(setup.settings) {
         arguments.extend(["-c".to_owned(), (*setting).to_owned()]);
     }
     let mut server = Postgres {
@@ -178,7 +210,7 @@ impl Postgres {
         self.program = Some(program);
     }
 
-    /// Whether it asks who we are, as it does once it has recovered.
+    /// Whether it asks who we are, or refuses us for good, as it does once it has recovered.
     fn answers(&self) -> io::Result<bool> {
         let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, self.port()))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
@@ -188,9 +220,15 @@ impl Postgres {
         // The protocol's version, 3.0.
         stream.write_all(&196_608_u32.to_be_bytes())?;
         stream.write_all(said.as_bytes())?;
+        let mut answer = Vec::new();
         let mut first = [0];
         stream.read_exact(&mut first)?;
-        Ok(first == *b"R")
+        if first == *b"E" {
+            stream.read_to_end(&mut answer)?;
+        }
+        // It is starting up.
+        let not_yet = answer.windows(6).any(|field| field == b"C57P03");
+        Ok(!not_yet && (first == *b"R" || first == *b"E"))
     }
 }
 

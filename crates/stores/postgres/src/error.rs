@@ -24,6 +24,15 @@ pub(crate) fn of_query(operation: Operation, error: Error) -> StoreError {
     };
     let (kind, message) = match said.code() {
         &SqlState::DISK_FULL => (Full, "the server's disk is full"),
+        &SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+            if said.message().contains("pg_hba.conf") =>
+        {
+            (
+                Misconfigured,
+                "the server's pg_hba.conf does not let this user in from here, with the TLS or \
+             without it that `sslmode` asks for",
+            )
+        }
         &SqlState::INVALID_PASSWORD | &SqlState::INVALID_AUTHORIZATION_SPECIFICATION => (
             Misconfigured,
             "the server refuses the user or the password of the URL",
@@ -69,7 +78,9 @@ pub(crate) fn of_connecting(operation: Operation, error: Error) -> StoreError {
         return of_query(operation, error);
     }
     let text = error.to_string();
-    let (kind, message) = if text.contains("TLS") {
+    let (kind, message) = if let Some(why) = tls_refusal(&error) {
+        (StoreErrorKind::Misconfigured, why)
+    } else if text.contains("TLS") {
         (
             StoreErrorKind::Misconfigured,
             "no TLS connection comes about: look at `sslmode`, `sslrootcert` and the server's \
@@ -84,6 +95,36 @@ pub(crate) fn of_connecting(operation: Operation, error: Error) -> StoreError {
         (StoreErrorKind::Unavailable, "PostgreSQL can't be reached")
     };
     StoreError::new(operation, kind, message).with_source(error)
+}
+
+/// Why there is no TLS, where that can be told.
+fn tls_refusal(error: &Error) -> Option<&'static str> {
+    use rustls::CertificateError::{
+        BadSignature, Expired, ExpiredContext, NotValidForName, NotValidForNameContext,
+        NotValidYet, NotValidYetContext, UnknownIssuer,
+    };
+    let source = std::error::Error::source(error)?;
+    if source.to_string() == "server does not support TLS" {
+        return Some("the server speaks no TLS, and `sslmode` asks for it");
+    }
+    let io = source.downcast_ref::<std::io::Error>()?;
+    let tls = io.get_ref()?.downcast_ref::<rustls::Error>()?;
+    let rustls::Error::InvalidCertificate(why) = tls else {
+        return None;
+    };
+    Some(match why {
+        UnknownIssuer | BadSignature => {
+            "the server's certificate is from none of the authorities that are trusted: look at \
+             `sslrootcert`"
+        }
+        NotValidForName | NotValidForNameContext { .. } => {
+            "the server's certificate is for another host than the URL's: look at the URL, or at \
+             `sslmode=verify-ca`"
+        }
+        Expired | ExpiredContext { .. } => "the server's certificate has expired",
+        NotValidYet | NotValidYetContext { .. } => "the server's certificate is not valid yet",
+        _ => "the server's certificate is not valid",
+    })
 }
 
 /// Whether the statement's connection is gone, so that another may do better.

@@ -4,9 +4,9 @@ use onlyonce_core::{StoreError, StoreErrorKind};
 use onlyonce_postgres::{PostgresStore, Warning};
 use onlyonce_servers::postgres::{PASSWORD, start_postgres, start_postgres_with};
 
-use crate::support::{connect, open, sql};
+use crate::support::{assert_hides, connect, open, sql};
 
-async fn refused(url: &str) -> StoreError {
+pub(crate) async fn refused(url: &str) -> StoreError {
     match PostgresStore::connect(url).await {
         Ok(_) => panic!("{url} should have been refused"),
         Err(error) => error,
@@ -54,12 +54,7 @@ async fn what_cannot_work_is_refused_at_the_start_with_the_remedy() {
         let error = refused(&url).await;
         assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");
         assert!(error.to_string().contains(expected), "{url}: {error}");
-        let mut source: Option<&dyn std::error::Error> = Some(&error);
-        while let Some(error) = source {
-            assert!(!error.to_string().contains(PASSWORD), "{error}");
-            assert!(!format!("{error:?}").contains(PASSWORD), "{error:?}");
-            source = error.source();
-        }
+        assert_hides(&error, PASSWORD);
     }
     let some = "GRANT USAGE ON SCHEMA onlyonce TO guest; GRANT SELECT ON ALL TABLES IN SCHEMA onlyonce TO guest";
     sql(&url, some).await;

@@ -7,3 +7,4 @@ mod crashes;
 mod sharing;
 mod silence;
 mod support;
+mod tls;

@@ -36,6 +36,16 @@ pub(crate) async fn sql(url: &str, statements: &str) -> Vec<Option<String>> {
     messages.into_iter().filter_map(first).collect()
 }
 
+/// That an error says nothing of a secret, nor anything behind it.
+pub(crate) fn assert_hides(error: &StoreError, secret: &str) {
+    let mut source: Option<&dyn std::error::Error> = Some(error);
+    while let Some(error) = source {
+        assert!(!error.to_string().contains(secret), "{error}");
+        assert!(!format!("{error:?}").contains(secret), "{error:?}");
+        source = error.source();
+    }
+}
+
 pub(crate) fn new_id() -> RecordId {
     let mut bytes = [0; 32];
     bytes[..16].copy_from_slice(Nonce::random().as_bytes());

@@ -28,6 +28,7 @@ pin_project! {
 }
 
 impl<B> FilterBody<B> {
+    #[cfg(feature = "schema")]
     pub(super) const fn passed(body: B) -> Self {
         Self {
             kind: Kind::Passed { body },

@@ -8,7 +8,7 @@ use crate::{Answers, Asked, Code, Refusal, Text};
 
 use super::body::Unread;
 
-pub(super) fn too_large(limit: usize) -> Refusal {
+fn too_large(limit: usize) -> Refusal {
     Refusal::new(Code::INVALID_REQUEST)
         .with_status(StatusCode::PAYLOAD_TOO_LARGE)
         .with_text(Text::both(
@@ -17,11 +17,12 @@ pub(super) fn too_large(limit: usize) -> Refusal {
         ))
 }
 
-pub(super) fn broken() -> Refusal {
-    Refusal::new(Code::INVALID_REQUEST).with_text(Text::both(
-        "The body could not be read to its end",
-        "请求体不完整",
-    ))
+fn broken() -> Refusal {
+    Refusal::new(Code::INVALID_REQUEST).with_text(incomplete())
+}
+
+pub(super) fn incomplete() -> Text {
+    Text::both("The body could not be read to its end", "请求体不完整")
 }
 
 pub(super) fn unread<E>(why: &Unread<E>, limit: usize) -> Refusal {

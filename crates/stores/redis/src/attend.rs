@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use onlyonce_core::StoreError;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::examine::Examiner;
 use crate::node::Node;
@@ -82,13 +82,16 @@ async fn work(inner: Weak<Inner>, attention: Arc<Notify>) {
     let mut new: HashMap<String, u32> = HashMap::new();
     loop {
         let pause = pauses.next().copied().unwrap_or(INTERVAL);
-        tokio::select! {
-            () = attention.notified() => {
-                // Connections that come and go in the meantime are looked at together.
-                sleep(PAUSES[0]).await;
-                pauses = PAUSES[1..].iter();
-            }
-            () = sleep(pause) => {}
+        let noticed = timeout(pause, attention.notified()).await.is_ok();
+        let Some(store) = inner.upgrade() else {
+            return;
+        };
+        store.assert_secret().await;
+        if noticed {
+            drop(store);
+            // Connections that come and go in the meantime are looked at together.
+            sleep(PAUSES[0]).await;
+            pauses = PAUSES[1..].iter();
         }
         let Some(inner) = inner.upgrade() else {
             return;
@@ -139,6 +142,14 @@ async fn work(inner: Weak<Inner>, attention: Arc<Notify>) {
 }
 
 impl Inner {
+    async fn assert_secret(&self) {
+        if let Err(error) = self.keep_again().await
+            && !error.is_retryable()
+        {
+            tracing::error!("{error}");
+        }
+    }
+
     async fn look_at(&self, node: &Arc<Node>, is_new: bool) -> Result<Vec<Warning>, StoreError> {
         let caller = &self.caller;
         let examiner = Examiner {

@@ -14,6 +14,7 @@ use crate::call::Caller;
 use crate::dial::Dialler;
 use crate::examine::{Examined, Examiner};
 use crate::node::Node;
+use crate::pepper::Keeping;
 use crate::place::Places;
 use crate::route::{ClusterRoutes, Routes, SentinelRoute};
 use crate::scripts::Scripts;
@@ -210,6 +211,7 @@ impl Builder {
             watchers,
             announcements: Announcements::default(),
             sharded,
+            keeping: Keeping::default(),
             attendant: Attendant::new(warnings, inner.clone(), Arc::clone(&attention)),
             #[cfg(test)]
             clock: self.clock,

@@ -66,6 +66,7 @@ mod inspect;
 mod link;
 mod listen;
 mod node;
+mod pepper;
 mod place;
 mod rights;
 mod route;

@@ -51,6 +51,12 @@ impl Places {
         }
     }
 
+    /// The key of the secret that all records are found under, with the records of this tag.
+    pub(crate) fn secret(&self, id: &RecordId) -> String {
+        let digits = id.to_string();
+        format!("{}{{{}}}secret", self.prefix, &digits[..TAG])
+    }
+
     /// The channel on which it is told that copies of a record are void.
     pub(crate) fn announcements(&self) -> String {
         format!("{}void", self.prefix)

@@ -35,6 +35,7 @@ scripts! {
     look: "scripts/look.lua";
     resolve: "scripts/resolve.lua";
     forget: "scripts/forget.lua";
+    secret: "scripts/secret.lua";
 }
 
 /// What connecting tries out. Not kept on the server.

@@ -14,6 +14,7 @@ use crate::announce::Announcements;
 use crate::attend::Attendant;
 use crate::builder::Builder;
 use crate::call::{Caller, Step, strange};
+use crate::pepper::Keeping;
 use crate::place::Places;
 use crate::scripts::{Scripts, Source};
 use crate::value;
@@ -33,6 +34,7 @@ pub(crate) struct Inner {
     /// Announcements by shard, as in a Cluster of version 7.
     pub(crate) sharded: bool,
     pub(crate) attendant: Attendant,
+    pub(crate) keeping: Keeping,
     #[cfg(test)]
     pub(crate) clock: Option<crate::tests::TestClock>,
 }
@@ -85,6 +87,7 @@ impl RedisStore {
 
 impl Store for RedisStore {
     async fn claim(&self, attempt: &Attempt) -> Result<Claim, StoreError> {
+        self.0.keeping.check()?;
         let retry: &[u8] = match attempt.on_unknown {
             OnUnknown::Retry => b"1",
             OnUnknown::Hold => b"0",

@@ -10,6 +10,7 @@ mod contents;
 mod failover;
 mod near;
 mod replicas;
+mod secret;
 mod silence;
 mod support;
 mod traffic;

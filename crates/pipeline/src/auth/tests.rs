@@ -13,7 +13,7 @@ use tower::{Layer as _, Service, ServiceExt as _, service_fn};
 
 use super::tokens::tests::{Failing, SECRET};
 use super::*;
-use crate::context::{ContextLayer, Identity};
+use crate::context::{Context, ContextLayer, Identity};
 use crate::{Answers, Code, Language, StatusMode};
 
 fn tokens_of(app: &str, store: &SharedTokenStore) -> Tokens {
@@ -455,18 +455,17 @@ async fn answers_decide_how_a_refusal_looks_and_the_reason_goes_with_it() {
     assert_eq!(&*note.message, "登录身份已失效，请重新登录！");
 }
 
+async fn by_context(request: Request<()>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let context = Context::of(request.extensions()).unwrap();
+    let id = context.identity().map(|identity| identity.id.clone());
+    Ok(Response::new(Full::new(id.unwrap_or_default().into())))
+}
+
 #[tokio::test]
 async fn the_context_learns_who_it_is() {
     let App { api, layer, .. } = app();
     let token = login(&api, "7", None).await;
-    let service =
-        ContextLayer::new().layer(layer.layer(service_fn(async |request: Request<()>| {
-            let context = crate::context::Context::of(request.extensions()).unwrap();
-            let id = context.identity().map(|identity| identity.id.clone());
-            Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(
-                id.unwrap_or_default(),
-            ))))
-        })));
+    let service = ContextLayer::new().layer(layer.layer(service_fn(by_context)));
     let response = service
         .oneshot(request("GET", "/api/x", Some(&token)))
         .await

@@ -3,3 +3,6 @@
 
 #[cfg(feature = "blocklist")]
 mod blocklist;
+
+#[cfg(feature = "blocklist")]
+pub use blocklist::PostgresBlocklist;

@@ -1,1 +1,6 @@
 //! The blocklist.
+
+mod row;
+mod store;
+
+pub use store::PostgresBlocklist;

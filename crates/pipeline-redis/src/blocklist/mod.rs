@@ -1,1 +1,7 @@
 //! The blocklist.
+
+mod scripts;
+mod store;
+mod value;
+
+pub use store::RedisBlocklist;

@@ -114,6 +114,12 @@ impl Link {
         self.0.migrates
     }
 
+    /// Whether the URL allows for a session to listen on.
+    #[must_use]
+    pub fn listens(&self) -> bool {
+        self.0.listens
+    }
+
     /// Runs a statement, within the store's time limit. With `repeatable`, doing it twice is as
     /// good as doing it once: it is sent again when a connection breaks.
     ///
@@ -257,8 +263,11 @@ impl Link {
     ) -> Listening {
         let (link, hear) = (self.clone(), Arc::new(hear));
         Listening(AbortOnDropHandle::new(tokio::spawn(async move {
+            if !link.0.listens {
+                return;
+            }
             let mut pause = PAUSES.0;
-            while link.0.listens {
+            loop {
                 let mut connected = false;
                 let ended = link.0.listen(&channel, &hear, &mut connected).await;
                 hear(Heard::Lost);

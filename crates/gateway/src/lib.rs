@@ -16,6 +16,8 @@ pub mod upstream;
 mod admin;
 mod call;
 mod commands;
+#[cfg_attr(not(test), expect(dead_code, reason = "nested by the admin listener next"))]
+mod console;
 mod demo;
 mod keys;
 mod log;

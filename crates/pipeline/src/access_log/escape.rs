@@ -60,6 +60,28 @@ pub(super) fn is_dangerous(c: char) -> bool {
             | '\u{e0000}'..='\u{e007f}')
 }
 
+/// Text for people to look at, such as on a page: what would hide, move or turn parts of it is
+/// shown as an escape. Line breaks and tabs stay.
+///
+/// # Example
+/// ```
+/// let text = onlyonce_pipeline::access_log::visible("exe\u{202e}gnp.\n");
+/// assert_eq!(text, "exe\\u{202e}gnp.\n");
+/// ```
+#[must_use]
+pub fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_dangerous(c) && !matches!(c, '\n' | '\r' | '\t') {
+            // Writing to a String does not fail.
+            let _ = write!(shown, "\\u{{{:x}}}", u32::from(c));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
 /// Escapes the same characters in a finished JSON text, where they can stand in strings alone.
 pub(super) fn escape_json(json: &str) -> String {
     let mut safe = String::with_capacity(json.len());

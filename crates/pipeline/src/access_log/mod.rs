@@ -68,6 +68,7 @@ mod sink;
 mod writer;
 
 pub use body::LoggedBody;
+pub use escape::visible;
 pub use future::ResponseFuture;
 pub use layer::{AccessLogLayer, Peer};
 pub use line::LineFormat;

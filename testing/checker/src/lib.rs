@@ -38,3 +38,4 @@ pub use history::{Asked, History, Running};
 pub use recorder::Recorder;
 pub use report::{Counts, Losses, Report, Rule, Violation};
 pub use rules::{Promised, check};
+pub use subject::story;

@@ -157,6 +157,8 @@ pub struct Counts {
     pub connection_errors: usize,
     /// Keys whose last word is that nobody knows.
     pub keys_unknown: usize,
+    /// Those of them that were never executed.
+    pub keys_unknown_in_vain: usize,
 }
 
 impl Counts {
@@ -179,11 +181,12 @@ impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "{} keys ({} end as unknown), {} requests, {} executions, {} claims and {} records \
+            "{} keys ({} end as unknown, {} of them never executed), {} requests, {} executions, {} claims and {} records \
              acknowledged; answers: {} executed, {} replayed, {} in progress, {} mismatch, \
              {} unknown, {} not kept, {} unavailable, {} none",
             self.keys,
             self.keys_unknown,
+            self.keys_unknown_in_vain,
             self.requests,
             self.executions,
             self.acknowledged_claims,

@@ -44,8 +44,16 @@ pub(crate) enum Thing {
     Record,
 }
 
-/// Longer stories are cut at both ends of what matters.
-const LINES: usize = 80;
+/// Longer stories are cut.
+const LINES: usize = 120;
+
+/// Everything that happened to a key, in order.
+#[must_use]
+pub fn story(log: &Log, name: &Name) -> String {
+    let subjects = Subject::all(log);
+    let subject = subjects.iter().find(|subject| subject.name == name);
+    subject.map(Subject::story).unwrap_or_default()
+}
 
 impl<'a> Subject<'a> {
     /// The keys of `log`, in order.
@@ -110,21 +118,25 @@ impl<'a> Subject<'a> {
     }
 
     pub(crate) fn violation(&self, rule: Rule, what: &str) -> Violation {
-        let mut story = format!("  {what}\n");
+        Violation {
+            rule,
+            name: self.name.clone(),
+            story: format!("  {what}\n{}", self.story()),
+        }
+    }
+
+    fn story(&self) -> String {
         let mut lines = self.lines();
         lines.sort();
         let more = lines.len().saturating_sub(LINES);
+        let mut story = String::new();
         for (_, line) in lines.iter().take(LINES) {
             let _ = writeln!(story, "    {line}");
         }
         if more > 0 {
             let _ = writeln!(story, "    and {more} more lines");
         }
-        Violation {
-            rule,
-            name: self.name.clone(),
-            story,
-        }
+        story
     }
 
     fn lines(&self) -> Vec<(u64, String)> {

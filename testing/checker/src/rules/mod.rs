@@ -53,8 +53,10 @@ pub fn check(log: &Log, promised: &Promised) -> Report {
         violations[before..].sort_by_key(|violation: &Violation| violation.rule);
         let last = subject.answers.iter().max_by_key(|last| last.request.at);
         let unknown = Outcome::Refused(Refusal::Unknown);
-        counts.keys_unknown +=
-            usize::from(last.is_some_and(|last| last.response.outcome == unknown));
+        if last.is_some_and(|last| last.response.outcome == unknown) {
+            counts.keys_unknown += 1;
+            counts.keys_unknown_in_vain += usize::from(subject.executions.is_empty());
+        }
     }
     Report {
         violations,

@@ -73,21 +73,24 @@ impl Trace {
 const MOST: usize = 50;
 
 /// The place of `symbol`, where it lies in the application: not in the standard library, not in a
-/// dependency, not in the making of the error.
+/// dependency, not in this house.
 fn own(symbol: &BacktraceSymbol) -> Option<Frame> {
-    let file = symbol.filename()?.to_string_lossy().into_owned();
+    let file = symbol.filename()?.to_string_lossy().replace('\\', "/");
     let function = format!("{:#}", symbol.name()?);
     let foreign = ["/rustc/", "/.cargo/registry/", "/rustlib/src/"]
         .iter()
-        .any(|part| file.replace('\\', "/").contains(part));
-    let ours = [
-        "onlyonce_pipeline::error::Error::",
-        "onlyonce_pipeline::error::chain::",
-        "onlyonce_pipeline::error::trace::",
-        "<onlyonce_pipeline::error::",
-    ]
-    .iter()
-    .any(|part| function.starts_with(part));
-    let from = function.contains(" as core::convert::");
-    (!foreign && !ours && !from).then(|| Frame::new(function, file, symbol.lineno().unwrap_or(0)))
+        .any(|part| file.contains(part));
+    let is_own = file.ends_with(".rs") && !foreign && !is_ours(&file, &function);
+    is_own.then(|| Frame::new(function, file, symbol.lineno().unwrap_or(0)))
+}
+
+/// Whether it is a place in the layers, or in the making of errors, which tells nobody anything.
+/// For applications that is so already as for every dependency; this is for the examples here.
+fn is_ours(file: &str, function: &str) -> bool {
+    if cfg!(test) {
+        // Here the tests are the application.
+        return !function.contains("::tests::");
+    }
+    let house = file!().strip_suffix("pipeline/src/error/trace.rs");
+    house.is_some_and(|house| !house.is_empty() && file.contains(house))
 }

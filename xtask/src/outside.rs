@@ -53,7 +53,7 @@ const NEEDS: [Need; 5] = [
         packages: &["redis-server"],
         variable: "ONLYONCE_REDIS",
         without: &[
-            Without::Crates(&["onlyonce-redis"]),
+            Without::Crates(&["onlyonce-redis", "onlyonce-pipeline-redis"]),
             Without::Module("outside::"),
         ],
         find: || program("redis-server"),
@@ -67,6 +67,7 @@ const NEEDS: [Need; 5] = [
                 "onlyonce-postgres",
                 "onlyonce-sqlx",
                 "onlyonce-tokio-postgres",
+                "onlyonce-pipeline-postgres",
             ]),
             Without::Module("outside::"),
         ],
@@ -264,9 +265,11 @@ mod tests {
 
         let crates = [
             "onlyonce-redis",
+            "onlyonce-pipeline-redis",
             "onlyonce-postgres",
             "onlyonce-sqlx",
             "onlyonce-tokio-postgres",
+            "onlyonce-pipeline-postgres",
         ];
         let mut none: Vec<&str> = crates.iter().flat_map(|name| ["--exclude", name]).collect();
         none.extend(["--", "--skip", "outside::"]);
@@ -279,7 +282,14 @@ mod tests {
         let redis = Outside {
             found: [here(), here(), here(), None, here()],
         };
-        let left_out = ["--exclude", "onlyonce-redis", "--", "--skip", "outside::"];
+        let mut left_out = vec!["--exclude", "onlyonce-redis"];
+        left_out.extend([
+            "--exclude",
+            "onlyonce-pipeline-redis",
+            "--",
+            "--skip",
+            "outside::",
+        ]);
         assert_eq!(redis.arguments(), left_out);
         let line = "NOT RUN: the tests that need curl, Python 3 with requests and httpx";
         assert_eq!(some.not_run().as_deref(), Some(line));

@@ -94,7 +94,7 @@ CREATE TRIGGER blocklist_end AFTER INSERT OR UPDATE OR DELETE OR TRUNCATE ON {sc
 
 -- Milliseconds of Unix time; nothing for what is no day of any calendar.
 CREATE FUNCTION {schema}.blocklist_millis(p_time timestamptz) RETURNS bigint
-LANGUAGE plpgsql IMMUTABLE AS $$
+LANGUAGE plpgsql IMMUTABLE STRICT AS $$
 BEGIN
     IF p_time = '-infinity' THEN
         RETURN 0;

@@ -3,6 +3,10 @@
 
 #[cfg(feature = "blocklist")]
 mod blocklist;
+#[cfg(feature = "tokens")]
+mod tokens;
 
 #[cfg(feature = "blocklist")]
 pub use blocklist::PostgresBlocklist;
+#[cfg(feature = "tokens")]
+pub use tokens::PostgresTokenStore;

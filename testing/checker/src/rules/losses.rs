@@ -102,11 +102,8 @@ impl<'a> Claimed<'a> {
     /// taken over.
     fn claim_is_missed(&self) -> Option<Moment> {
         let by_claims = self.later_sightings(self.won).find_map(|(at, seen)| {
-            let given_back = self.given_back.is_some_and(|began| began < at);
-            // Whoever takes over from a vanished owner goes on counting.
-            let succeeded = seen.fence > self.fence && seen.attempt > 1;
             let is_other = seen.fence != self.fence;
-            (is_other && !succeeded && !given_back).then_some(at)
+            (is_other && !self.is_given_back(at) && !self.is_succeeded(seen.fence)).then_some(at)
         });
         by_claims.or_else(|| self.completion_is_refused())
     }
@@ -120,10 +117,19 @@ impl<'a> Claimed<'a> {
             }
             _ => None,
         })?;
-        let given_back = self.given_back.is_some_and(|began| began < refused);
-        let mut sightings = self.subject.sightings();
-        let succeeded = sightings.any(|(_, _, seen)| seen.fence > self.fence && seen.attempt > 1);
-        (!given_back && !succeeded).then_some(refused)
+        (!self.is_given_back(refused) && !self.is_succeeded(u64::MAX)).then_some(refused)
+    }
+
+    fn is_given_back(&self, by: Moment) -> bool {
+        self.given_back.is_some_and(|began| began < by)
+    }
+
+    /// Whether somebody has taken over, with a fence up to this one: whoever does goes on counting
+    /// the attempts. What becomes of the record is the successor's business from then on.
+    fn is_succeeded(&self, up_to: u64) -> bool {
+        self.subject
+            .sightings()
+            .any(|(_, _, seen)| seen.attempt > 1 && seen.fence > self.fence && seen.fence <= up_to)
     }
 
     /// What claims showed that began after `since`, as long as nothing can have expired.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use onlyonce_core::StoreError;
+
 /// Longer than anything here takes, unless something hangs.
 const DEADLINE: Duration = Duration::from_secs(60);
 const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
@@ -14,6 +16,20 @@ pub(crate) async fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {
         }
     };
     within(what, looking).await;
+}
+
+/// A store, once it can be reached: a slow machine may need more than one try.
+pub(crate) async fn opened<S>(mut open: impl AsyncFnMut() -> Result<S, StoreError>) -> S {
+    let opening = async {
+        loop {
+            match open().await {
+                Ok(store) => return store,
+                Err(error) if error.is_retryable() => tokio::time::sleep(BETWEEN_LOOKS).await,
+                Err(error) => panic!("{error}: {:?}", std::error::Error::source(&error)),
+            }
+        }
+    };
+    within("the store can be reached", opening).await
 }
 
 /// What `future` gives; fails the test when it takes too long.

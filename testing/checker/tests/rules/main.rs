@@ -99,6 +99,25 @@ fn a_vanished_owner_is_succeeded() {
 }
 
 #[test]
+fn a_successor_may_release_what_it_took_over() {
+    let mut script = Script::with(OnUnknown::Retry);
+    let first = script.sent("a/k", "10");
+    script.won("a/k", 1, 1);
+    let execution = script.begins(first, 1, 1);
+    script.later(LEASE);
+    let second = script.sent("a/k", "10");
+    script.won("a/k", 2, 2);
+    script.fails(second, 2, 2, "failed");
+    script.released("a/k", 2);
+    script.told(second, UNRECORDED, "failed");
+    once(&mut script, "a/k", "10", 3, "three");
+    script.ends(execution, "one");
+    script.superseded("a/k", 1);
+    script.told(first, Outcome::Replayed, "three");
+    script.is_good();
+}
+
+#[test]
 fn what_an_incident_took_is_counted_and_no_violation() {
     let mut script = Script::new();
     once(&mut script, "a/kept", "10", 1, "kept");

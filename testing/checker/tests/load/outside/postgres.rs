@@ -5,6 +5,7 @@ use onlyonce_core::OnUnknown;
 use onlyonce_postgres::PostgresStore;
 use onlyonce_servers::postgres::start_postgres;
 
+use crate::clock::opened;
 use crate::generator::{Load, STORE_TIMEOUT, executions, requests};
 
 const HOLD: OnUnknown = OnUnknown::Hold;
@@ -14,9 +15,11 @@ async fn postgres_loses_nothing_in_a_crash() {
     let mut server = start_postgres();
     let history = History::new();
     let url = server.url();
-    let open = || async {
-        let builder = PostgresStore::builder(&url).migrate(true);
-        builder.timeout(STORE_TIMEOUT).connect().await.unwrap()
+    let open = || {
+        opened(async || {
+            let builder = PostgresStore::builder(&url).migrate(true);
+            builder.timeout(STORE_TIMEOUT).connect().await
+        })
     };
     let load = Load::start([open().await, open().await], &history, HOLD);
     load.more("some of it is done", 100, executions).await;

@@ -5,15 +5,17 @@ use onlyonce_core::OnUnknown;
 use onlyonce_redis::RedisStore;
 use onlyonce_servers::redis::{Redis, Reply, start_cluster, start_sentinel_group};
 
-use crate::clock::eventually;
+use crate::clock::{eventually, opened};
 use crate::generator::{Load, STORE_TIMEOUT, acknowledged, executions, requests};
 
 const HOLD: OnUnknown = OnUnknown::Hold;
 
 async fn stores(url: &str, replicas: usize) -> [RedisStore; 2] {
-    let open = || async {
-        let builder = RedisStore::builder(url).replicas(replicas);
-        builder.timeout(STORE_TIMEOUT).connect().await.unwrap()
+    let open = || {
+        opened(async || {
+            let builder = RedisStore::builder(url).replicas(replicas);
+            builder.timeout(STORE_TIMEOUT).connect().await
+        })
     };
     [open().await, open().await]
 }

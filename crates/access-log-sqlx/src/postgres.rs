@@ -52,6 +52,16 @@ impl PostgresSink {
         Self::with_pool(pool).await
     }
 
+    /// Whether [`connect`](Self::connect) would take the URL, as far as can be told from here.
+    ///
+    /// # Errors
+    /// When it is malformed; the message says how.
+    pub fn check_url(url: &str) -> Result<(), SinkError> {
+        PgConnectOptions::from_str(url)
+            .map(drop)
+            .map_err(|error| SinkError::new("opened", error))
+    }
+
     /// Takes a pool that is there already, and makes its table.
     ///
     /// # Errors

@@ -36,14 +36,19 @@ async fn a_server_that_is_killed_lets_nobody_in_and_forgets_nobody() {
     let server = RefCell::new(start_postgres());
     let url = url_of(&server.borrow());
     let (here, there) = (open(&url).await, open(&url).await);
-    let (stop, start) = (|| server.borrow_mut().kill(), || server.borrow_mut().start());
+    let (stop, start) = (
+        || server.borrow_mut().kill(),
+        || server.borrow_mut().start(),
+    );
     alike::serves_tokens(&here, &there, stop, start).await;
 }
 
 #[tokio::test]
 async fn without_its_tables_it_refuses_to_start_with_the_remedy() {
     let server = start_postgres();
-    let error = PostgresTokenStore::connect(&server.url()).await.unwrap_err();
+    let error = PostgresTokenStore::connect(&server.url())
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), StoreErrorKind::Misconfigured);
     assert!(error.to_string().contains("onlyonce migrate"), "{error}");
     PostgresTokenStore::migrate(&server.url()).await.unwrap();

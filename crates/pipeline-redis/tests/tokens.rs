@@ -9,7 +9,7 @@ use std::time::Duration;
 use onlyonce_pipeline::auth::store::{SessionKey, TokenKey, TokenStore as _, UserKey};
 use onlyonce_pipeline_redis::RedisTokenStore;
 use onlyonce_redis::RedisStore;
-use onlyonce_servers::redis::{start_cluster, start_redis, start_redis_with};
+use onlyonce_servers::redis::{Reply, start_cluster, start_redis, start_redis_with};
 
 #[path = "../../pipeline/testing/token_store.rs"]
 mod alike;
@@ -44,7 +44,10 @@ async fn a_server_that_is_killed_lets_nobody_in_and_forgets_nobody() {
     let server = RefCell::new(start_redis_with(&PERSISTENT));
     let url = server.borrow().url();
     let (here, there) = (open(&url).await, open(&url).await);
-    let (stop, start) = (|| server.borrow_mut().kill(), || server.borrow_mut().start());
+    let (stop, start) = (
+        || server.borrow_mut().kill(),
+        || server.borrow_mut().start(),
+    );
     alike::serves_tokens(&here, &there, stop, start).await;
 }
 
@@ -58,18 +61,27 @@ async fn all_that_is_kept_expires_by_itself_and_what_is_not_ours_is_a_failure() 
     };
     store.begin(&session, alike::DAY, 10).await.unwrap();
     store.begin(&session, alike::DAY / 2, 10).await.unwrap();
-    store.put_ticket(&session.token, b"x", alike::DAY).await.unwrap();
-    let mut client = server.client().get_connection().unwrap();
-    let keys: Vec<String> = redis::cmd("KEYS").arg("*").query(&mut client).unwrap();
+    store
+        .put_ticket(&session.token, b"x", alike::DAY)
+        .await
+        .unwrap();
+    let mut client = server.client();
+    let Reply::Array(keys) = client.command(&["KEYS", "*"]) else {
+        panic!("keys are a list")
+    };
     assert_eq!(keys.len(), 2);
     for key in &keys {
-        let left: i64 = redis::cmd("TTL").arg(key).query(&mut client).unwrap();
-        assert!(left > 60 * 60 * 23, "{key} lasts {left} s");
-        let kind: String = redis::cmd("TYPE").arg(key).query(&mut client).unwrap();
-        if kind == "hash" {
-            let spoil = redis::cmd("HSET").arg(key).arg(session.token.to_string()).arg("?").to_owned();
-            let _: i64 = spoil.query(&mut client).unwrap();
+        let Reply::Number(left) = client.command(&["TTL", key.text()]) else {
+            panic!("a time is a number")
+        };
+        assert!(left > 60 * 60 * 23, "{key:?} lasts {left} s");
+        let token = session.token.to_string();
+        if client.command(&["TYPE", key.text()]).text() == "hash" {
+            client.command(&["HSET", key.text(), &token, "?"]);
         }
     }
-    assert!(store.look(&session).await.is_err(), "never taken for absent");
+    assert!(
+        store.look(&session).await.is_err(),
+        "never taken for absent"
+    );
 }

@@ -154,7 +154,10 @@ impl TokenStore for PostgresTokenStore {
         at_most: usize,
     ) -> Result<(), TokenStoreError> {
         let (user, token) = names(session);
-        let (keep, at_most) = (millis(keep), i64::try_from(at_most).unwrap_or(i64::MAX).max(1));
+        let (keep, at_most) = (
+            millis(keep),
+            i64::try_from(at_most).unwrap_or(i64::MAX).max(1),
+        );
         let parameters: [Parameter<'_>; 4] = [
             (&user, Type::BYTEA),
             (&token, Type::BYTEA),
@@ -168,7 +171,10 @@ impl TokenStore for PostgresTokenStore {
     async fn look(&self, session: &SessionKey) -> Result<Look, TokenStoreError> {
         let (user, token) = names(session);
         let parameters: [Parameter<'_>; 2] = [(&user, Type::BYTEA), (&token, Type::BYTEA)];
-        let query = self.0.link.query(true, &self.0.statements.look, &parameters);
+        let query = self
+            .0
+            .link
+            .query(true, &self.0.statements.look, &parameters);
         let rows = query.await?;
         let row = rows.first().ok_or_else(|| {
             let message = "it did not answer a question that always has an answer";
@@ -294,7 +300,9 @@ fn count(refreshes: u32) -> i32 {
 /// Whole milliseconds, one at least, and not more than dates reach.
 fn millis(keep: Duration) -> i64 {
     const CENTURY: i64 = 100 * 366 * 24 * 60 * 60 * 1000;
-    i64::try_from(keep.as_millis()).unwrap_or(CENTURY).clamp(1, CENTURY)
+    i64::try_from(keep.as_millis())
+        .unwrap_or(CENTURY)
+        .clamp(1, CENTURY)
 }
 
 impl fmt::Debug for PostgresTokenStore {

@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::fmt;
 
-use onlyonce_core::{BoxError, StoreErrorKind};
+use onlyonce_core::{BoxError, StoreError, StoreErrorKind};
 
 /// A store's failure: what kind, and why. Callers are refused with 503, never let in.
 #[derive(Debug)]
@@ -35,6 +35,13 @@ impl TokenStoreError {
     #[must_use]
     pub const fn kind(&self) -> StoreErrorKind {
         self.kind
+    }
+}
+
+/// For stores that share connections with a store of records.
+impl From<StoreError> for TokenStoreError {
+    fn from(error: StoreError) -> Self {
+        Self::new(error.kind(), "its connection failed").with_source(error)
     }
 }
 

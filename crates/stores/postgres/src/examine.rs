@@ -108,6 +108,8 @@ pub(crate) async fn examine(caller: &Caller, schema: &Schema) -> Result<Vec<Warn
                 AND has_table_privilege('{quoted}.watch', 'INSERT') \
                 AND has_table_privilege('{quoted}.watch', 'SELECT') \
                 AND has_table_privilege('{quoted}.watch', 'DELETE') \
+                AND has_table_privilege('{quoted}.secret', 'INSERT') \
+                AND has_table_privilege('{quoted}.secret', 'SELECT') \
                 AND has_sequence_privilege('{quoted}.fence', 'USAGE')"
         );
         let rows = connection.client().query_typed(&rights, &[]).await;

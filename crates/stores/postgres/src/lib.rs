@@ -54,6 +54,7 @@ mod inspect;
 mod link;
 mod listener;
 mod migrate;
+mod pepper;
 mod query;
 mod record;
 mod store;

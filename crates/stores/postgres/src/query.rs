@@ -41,6 +41,9 @@ pub(crate) struct Statements {
     pub(crate) forget: String,
     pub(crate) count: String,
     pub(crate) sweep: String,
+    pub(crate) keep_secret: String,
+    /// As operators write it.
+    pub(crate) secret_table: String,
 }
 
 impl Schema {
@@ -117,6 +120,8 @@ impl Schema {
                  FROM {s}.record, {now} WHERE expires > n.now GROUP BY 1"
             ),
             sweep: format!("SELECT {s}.sweep($1, $2)"),
+            keep_secret: format!("SELECT {s}.keep_secret($1)"),
+            secret_table: format!("{}.secret", self.0),
         }
     }
 }

@@ -30,10 +30,10 @@ async fn what_cannot_work_is_refused_at_the_start_with_the_remedy() {
         "{missing}"
     );
     let there_is = PostgresStore::migration(&url).await.unwrap();
-    assert_eq!((there_is.from, there_is.to), (0, 2));
+    assert_eq!((there_is.from, there_is.to), (0, 3));
     let did = PostgresStore::migrate(&url).await.unwrap();
-    assert_eq!((did.from, did.to), (0, 2));
-    assert_eq!(PostgresStore::migrate(&url).await.unwrap().from, 2);
+    assert_eq!((did.from, did.to), (0, 3));
+    assert_eq!(PostgresStore::migrate(&url).await.unwrap().from, 3);
 
     let picky = format!("postgres://picky:{PASSWORD}@{address}/postgres");
     for (url, expected) in [
@@ -114,5 +114,8 @@ async fn migrations_do_not_collide() {
         start.await.unwrap();
     }
     let versions = sql(&server.url(), "SELECT version FROM onlyonce.migration").await;
-    assert_eq!(versions, ["1", "2"].map(|version| Some(version.to_owned())));
+    assert_eq!(
+        versions,
+        ["1", "2", "3"].map(|version| Some(version.to_owned()))
+    );
 }

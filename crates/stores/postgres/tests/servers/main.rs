@@ -4,6 +4,8 @@
 mod batches;
 mod connecting;
 mod crashes;
+mod disk;
+mod secret;
 mod sharing;
 mod silence;
 mod support;

@@ -133,10 +133,14 @@ impl Gateway {
 
         let service = reloader.live.service();
         let options = settings.limits.front_options();
+        let public = FrontOptions {
+            proxy_protocol: settings.client_address.proxy_protocol(),
+            ..options.clone()
+        };
         let public = front::serve(
             listener,
             tls,
-            options.clone(),
+            public,
             service,
             closing.clone().cancelled_owned(),
         );

@@ -29,11 +29,15 @@ mod source;
 mod tree;
 
 pub use elements::admin::AdminSettings;
+pub use elements::client_address::ClientAddressSettings;
 pub use elements::context::ContextSettings;
+pub use elements::cors::{CorsRule, CorsSettings};
 pub use elements::envelope::{EnvelopeRule, EnvelopeSettings, Speech};
+pub use elements::filter::{FilterRule, FilterSettings, SchemaFile};
 pub use elements::limits::LimitSettings;
 pub use elements::log::{LogFormat, LogLevel, LogSettings};
 pub use elements::proxy::{ProxySettings, ViaName};
+pub use elements::read_only::ReadOnlySettings;
 pub use elements::store::{StoreSettings, StoreUrl};
 pub use elements::tls::TlsSettings;
 pub use elements::wrappers::{BreakerSettings, EncryptionSettings, ScrubEntry, WrapperSettings};

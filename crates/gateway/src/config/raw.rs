@@ -6,12 +6,16 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::elements::admin::AdminSettings;
+use super::elements::client_address::ClientAddressSettings;
 use super::elements::context::ContextSettings;
+use super::elements::cors::CorsSettings;
 use super::elements::envelope::EnvelopeSettings;
+use super::elements::filter::RawFilter;
 use super::elements::idempotency::RawIdempotency;
 use super::elements::limits::LimitSettings;
 use super::elements::log::LogSettings;
 use super::elements::proxy::ProxySettings;
+use super::elements::read_only::ReadOnlySettings;
 use super::elements::route::RawRoute;
 use super::elements::store::RawStore;
 use super::elements::tls::RawTls;
@@ -36,6 +40,14 @@ pub(super) struct Raw {
     pub(super) idempotency: RawIdempotency,
     /// Trace IDs.
     pub(super) context: ContextSettings,
+    /// Who the client is, behind proxies.
+    pub(super) client_address: ClientAddressSettings,
+    /// Which pages of other origins may use the service.
+    pub(super) cors: CorsSettings,
+    /// A system that can be looked at, and not changed.
+    pub(super) read_only: ReadOnlySettings,
+    /// Bodies that fit a JSON Schema.
+    pub(super) filter: RawFilter,
     /// One form for every answer.
     pub(super) envelope: EnvelopeSettings,
     /// The way to the upstream and back. The gateway never sends a request twice by itself.

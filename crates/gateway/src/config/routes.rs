@@ -8,7 +8,7 @@ use http::Method;
 use matchit::{InsertError, Router};
 use onlyonce_core::Policy;
 
-use super::EnvelopeRule;
+use super::{CorsRule, EnvelopeRule, FilterRule};
 
 /// All routes, in the order in which they were given, and what holds where none matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +32,12 @@ pub struct Route {
 pub struct RouteLayers {
     /// Whether answers come in an envelope, and in which form.
     pub envelope: EnvelopeRule,
+    /// Which pages of other origins may use it.
+    pub cors: CorsRule,
+    /// `Some(false)`: it stays open in read-only mode.
+    pub read_only: Option<bool>,
+    /// What bodies must fit.
+    pub filter: FilterRule,
 }
 
 /// What a request falls under.
@@ -185,6 +191,11 @@ impl Pattern {
 
     fn matches(&self, path: &str) -> bool {
         self.router.at(path).is_ok()
+    }
+
+    /// It and what else it stands for, in the router's own syntax.
+    pub(super) fn spellings(&self) -> Vec<String> {
+        spellings(&self.text)
     }
 
     /// Whether every path that matches `other` matches this.

@@ -8,7 +8,7 @@ use onlyonce_core::{Policy, Secret};
 
 use super::elements::address::conflict;
 use super::elements::idempotency::RawIdempotency;
-use super::elements::route::{RawRoute, warn_of_shadows};
+use super::elements::route::{Base, RawRoute, warn_of_shadows};
 use super::elements::secret::SecretText;
 use super::elements::tls::RawTls;
 use super::elements::upstream::Upstreams;
@@ -22,8 +22,9 @@ use super::scalar::{As, OrOff};
 use super::source::Sources;
 use super::tree::Path;
 use super::{
-    AdminSettings, ContextSettings, EnvelopeSettings, LimitSettings, LogSettings, ProxySettings,
-    StoreSettings, TlsSettings,
+    AdminSettings, ClientAddressSettings, ContextSettings, CorsSettings, EnvelopeSettings,
+    FilterSettings, LimitSettings, LogSettings, ProxySettings, ReadOnlySettings, StoreSettings,
+    TlsSettings,
 };
 
 /// All settings of the gateway, typed and checked.
@@ -49,6 +50,14 @@ pub struct Settings {
     pub routes: RouteTable,
     /// Trace IDs.
     pub context: ContextSettings,
+    /// Who the client is, behind proxies.
+    pub client_address: ClientAddressSettings,
+    /// Which pages of other origins may use the service.
+    pub cors: CorsSettings,
+    /// A system that can be looked at, and not changed.
+    pub read_only: ReadOnlySettings,
+    /// Bodies that fit a JSON Schema.
+    pub filter: FilterSettings,
     /// One form for every answer.
     pub envelope: EnvelopeSettings,
     /// The way to the upstream.
@@ -82,6 +91,10 @@ impl Settings {
         let tls = raw.tls.resolve(report);
         let upstreams = upstreams(raw.upstream, listen, tls.is_some(), report);
         check_listeners(listen, &raw.admin, report);
+        raw.client_address.check(report);
+        raw.cors.check(&Path::of(&["cors"]), report);
+        raw.read_only.check(report);
+        let filter = raw.filter.resolve(None, &Path::of(&["filter"]), report);
         raw.envelope.check(report);
         raw.proxy.check(report);
         raw.limits.check(report);
@@ -101,12 +114,24 @@ impl Settings {
             secret: secret(&raw.idempotency, report),
             principal_header,
             routes: RouteTable {
-                routes: routes(&raw.route, &policy, report),
+                routes: routes(
+                    &raw.route,
+                    &Base {
+                        policy: &policy,
+                        cors: &raw.cors,
+                        filter: &filter,
+                    },
+                    report,
+                ),
                 elsewhere: Arc::clone(&policy),
             },
             idempotency: policy,
             admin: raw.admin,
             context: raw.context,
+            client_address: raw.client_address,
+            cors: raw.cors,
+            read_only: raw.read_only,
+            filter,
             envelope: raw.envelope,
             proxy: raw.proxy,
             tls,
@@ -130,6 +155,10 @@ impl Settings {
             store: (&self.store).into(),
             idempotency,
             context: self.context.clone(),
+            client_address: self.client_address.clone(),
+            cors: self.cors.clone(),
+            read_only: self.read_only.clone(),
+            filter: self.filter.to_raw(),
             envelope: self.envelope.clone(),
             proxy: self.proxy.clone(),
             tls: self.tls.clone().map(RawTls::from).unwrap_or_default(),
@@ -238,7 +267,7 @@ fn secret(raw: &RawIdempotency, report: &mut Report<'_>) -> Option<Secret> {
 /// Routes are tried one by one, at every request.
 const MOST_ROUTES: usize = 1000;
 
-fn routes(raw: &[RawRoute], base: &Arc<Policy>, report: &mut Report<'_>) -> Vec<Route> {
+fn routes(raw: &[RawRoute], base: &Base<'_>, report: &mut Report<'_>) -> Vec<Route> {
     let list = Path::of(&["route"]);
     if raw.len() > MOST_ROUTES {
         let problem = Problem::new(format!("there are {} routes", raw.len()))

@@ -1,6 +1,7 @@
 //! One connection, from its first byte to its last.
 
 use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,6 +12,7 @@ use http_body::Body;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use onlyonce_core::BoxError;
+use onlyonce_pipeline::client_addr::proxy_protocol;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::OwnedSemaphorePermit;
@@ -23,14 +25,14 @@ use super::patient::{Patient, Reset};
 use super::rewind::Rewind;
 use super::service::{FrontService, Hold, Peer};
 use super::state::ConnState;
-use super::{Front, FrontOptions};
+use super::{Front, FrontOptions, ProxyProtocol};
 
 /// What an HTTP/2 connection begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 pub(super) async fn serve<S, B>(
     front: &Front,
-    stream: TcpStream,
+    mut stream: TcpStream,
     place: OwnedSemaphorePermit,
     service: S,
 ) where
@@ -42,6 +44,9 @@ pub(super) async fn serve<S, B>(
 {
     // Both fail only when the peer is gone already.
     let (Ok(addr), Ok(local)) = (stream.peer_addr(), stream.local_addr()) else {
+        return;
+    };
+    let Some((addr, local)) = ends(front, &mut stream, addr, local).await else {
         return;
     };
     // An answer must not wait for the acknowledgement of the one before.
@@ -99,6 +104,31 @@ pub(super) async fn serve<S, B>(
     };
     if let Err(error) = served {
         tracing::debug!(%addr, error = &error as &dyn std::error::Error, "connection failed");
+    }
+}
+
+/// The client's end of the connection and ours, as a proxy in front tells them where it is asked
+/// to; `None` when the connection is not to be served.
+async fn ends(
+    front: &Front,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+    local: SocketAddr,
+) -> Option<(SocketAddr, SocketAddr)> {
+    let Some(ProxyProtocol { trusted, timeout }) = &front.options.proxy_protocol else {
+        return Some((peer, local));
+    };
+    let accepted = tokio::select! {
+        () = front.drain.cancelled() => return None,
+        accepted = proxy_protocol::accept(stream, peer, trusted, *timeout) => accepted,
+    };
+    match accepted {
+        Ok(Some(proxied)) => Some((proxied.client, proxied.server)),
+        Ok(None) => Some((peer, local)),
+        Err(error) => {
+            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "no proxy of ours");
+            None
+        }
     }
 }
 

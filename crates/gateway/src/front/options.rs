@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use onlyonce_pipeline::client_addr::TrustedProxies;
 use tokio::sync::Semaphore;
 
 use super::guard::{FrameLimits, GuardTimes};
@@ -37,6 +38,17 @@ pub struct FrontOptions {
     pub max_streams: u32,
     /// How long running requests may go on after shutdown has begun. Default 30 s.
     pub drain_timeout: Duration,
+    /// Every connection begins with a PROXY protocol header. Default none does.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
+/// What a listener has to know of the PROXY protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyProtocol {
+    /// Who may connect, and is believed.
+    pub trusted: TrustedProxies,
+    /// How long the header may take to come.
+    pub timeout: Duration,
 }
 
 /// What [`FrontOptions::max_fields`] is capped to.
@@ -60,6 +72,7 @@ impl Default for FrontOptions {
             max_body: None,
             max_streams: 128,
             drain_timeout: Duration::from_secs(30),
+            proxy_protocol: None,
         }
     }
 }

@@ -138,6 +138,7 @@ impl LimitSettings {
             max_body: self.max_request_body,
             max_streams: self.max_concurrent_streams,
             drain_timeout: self.drain_timeout,
+            proxy_protocol: None,
         }
     }
 }

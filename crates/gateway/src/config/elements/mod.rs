@@ -2,12 +2,16 @@
 
 pub(super) mod address;
 pub(super) mod admin;
+pub(super) mod client_address;
 pub(super) mod context;
+pub(super) mod cors;
 pub(super) mod envelope;
+pub(super) mod filter;
 pub(super) mod idempotency;
 pub(super) mod limits;
 pub(super) mod log;
 pub(super) mod proxy;
+pub(super) mod read_only;
 pub(super) mod route;
 pub(super) mod secret;
 pub(super) mod store;

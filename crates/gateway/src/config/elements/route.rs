@@ -11,7 +11,9 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::cors::{CorsRule, CorsSettings};
 use super::envelope::{EnvelopeRule, RouteEnvelope};
+use super::filter::{FilterRule, FilterSettings, RawFilter};
 use super::idempotency::{GATEWAY_WIDE, RawIdempotency, adopt};
 use super::toggle::Toggle;
 use crate::config::error::Problem;
@@ -43,6 +45,25 @@ pub(in crate::config) struct RawRoute {
     /// said.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) envelope: Option<Toggle<RouteEnvelope>>,
+    /// Which pages of other origins may use it. `false`: the upstream sees to it itself. A table
+    /// has settings of `[cors]`, which win here; with a `preset`, nothing of `[cors]` holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) cors: Option<Toggle<CorsSettings>>,
+    /// `false` leaves it open in read-only mode, as `exempt` in `[read_only]` does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) read_only: Option<bool>,
+    /// What bodies must fit. `false` passes them unread. A table has settings of `[filter]`,
+    /// which win here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) filter: Option<Toggle<RawFilter>>,
+}
+
+/// What holds where a route says nothing.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::config) struct Base<'s> {
+    pub(in crate::config) policy: &'s Arc<Policy>,
+    pub(in crate::config) cors: &'s CorsSettings,
+    pub(in crate::config) filter: &'s FilterSettings,
 }
 
 /// Off, or what is different.
@@ -56,9 +77,17 @@ impl RawRoute {
     pub(in crate::config) fn resolve(
         &self,
         path: &Path,
-        base: &Arc<Policy>,
+        base: &Base<'_>,
         report: &mut Report<'_>,
     ) -> Option<Route> {
+        let cors = CorsRule::new(self.cors.as_ref(), base.cors, &path.key("cors"), report);
+        let filter = FilterRule::new(
+            self.filter.as_ref(),
+            base.filter,
+            &path.key("filter"),
+            report,
+        );
+        let base = base.policy;
         let policy = match &self.idempotency {
             None => Some(Arc::clone(base)),
             Some(RouteIdempotency::Off) => None,
@@ -112,6 +141,9 @@ impl RawRoute {
             policy,
             layers: RouteLayers {
                 envelope: EnvelopeRule::new(self.envelope.as_ref()),
+                cors,
+                read_only: self.read_only,
+                filter,
             },
         })
     }
@@ -123,6 +155,9 @@ impl RawRoute {
             methods: Some(vec![As(Method::POST)]),
             idempotency: Some(RouteIdempotency::Off),
             envelope: Some(Toggle::On),
+            cors: Some(Toggle::On),
+            read_only: Some(false),
+            filter: Some(Toggle::On),
         }
     }
 
@@ -144,6 +179,9 @@ impl RawRoute {
                 .map(|methods| methods.iter().cloned().map(As).collect()),
             idempotency,
             envelope: route.layers.envelope.to_raw(),
+            cors: route.layers.cors.to_raw(),
+            read_only: route.layers.read_only,
+            filter: route.layers.filter.to_raw(),
         }
     }
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::telemetry::STATE;
+
 /// When a breaker opens, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[must_use]
@@ -167,7 +169,7 @@ impl State {
             Stage::Trying => 1.0,
             Stage::Open { .. } => 2.0,
         };
-        metrics::gauge!("onlyonce_store_breaker_state").set(shown);
+        metrics::gauge!(STATE).set(shown);
     }
 }
 

@@ -42,9 +42,13 @@
 //! | `onlyonce_store_errors_total` | `operation`, `kind` | calls that failed |
 //! | `onlyonce_store_refused_total` | `operation` | calls refused by the breaker |
 //! | `onlyonce_store_breaker_state` | | 0 closed, 1 trying, 2 open |
+//!
+//! [`describe_metrics`] gives them help texts.
 
 mod breaker;
 mod store;
+mod telemetry;
 
 pub use breaker::{Breaker, BreakerState};
 pub use store::{Builder, Guard};
+pub use telemetry::describe_metrics;

@@ -6,12 +6,14 @@ use std::time::Duration;
 
 use onlyonce_core::{
     Attempt, Changes, Claim, Completion, Counts, Fenced, Inspect, InspectFuture,
-    InvalidationListener, Invalidations, Lease, Listed, Operation, Page, Record, RecordId, Renewal,
-    Resolution, Resolved, Store, StoreError, StoreErrorKind, Subscription,
+    InvalidationListener, Invalidations, KeptSecret, Lease, Listed, Operation, Page, Pepper,
+    Record, RecordId, Renewal, Resolution, Resolved, Store, StoreError, StoreErrorKind,
+    Subscription,
 };
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::breaker::{Breaker, BreakerState, Circuit, Permit};
+use crate::telemetry::{DURATION, ERRORS, REFUSED};
 
 /// A store under guard.
 ///
@@ -154,13 +156,13 @@ impl<S> Guard<S> {
         let result =
             answer.unwrap_or_else(|elapsed| Err(no_answer(operation, limit).with_source(elapsed)));
         metrics::histogram!(
-            "onlyonce_store_backend_duration_seconds",
+            DURATION,
             "operation" => operation.as_str()
         )
         .record(started.elapsed());
         if let Err(error) = &result {
             metrics::counter!(
-                "onlyonce_store_errors_total",
+                ERRORS,
                 "operation" => operation.as_str(), "kind" => kind_name(error.kind())
             )
             .increment(1);
@@ -181,8 +183,7 @@ impl<S> Guard<S> {
             return Ok(Some(circuit.pass()));
         }
         circuit.admit().map(Some).map_err(|after| {
-            metrics::counter!("onlyonce_store_refused_total", "operation" => operation.as_str())
-                .increment(1);
+            metrics::counter!(REFUSED, "operation" => operation.as_str()).increment(1);
             let message = format!("the store is away; it is tried again in {after:?}");
             StoreError::new(operation, StoreErrorKind::Unavailable, message).with_retry_after(after)
         })
@@ -274,6 +275,17 @@ impl<S: Inspect> Inspect for Guard<S> {
 impl<S: Invalidations> Invalidations for Guard<S> {
     fn subscribe(&self, listener: Arc<dyn InvalidationListener>) -> Subscription {
         self.store.subscribe(listener)
+    }
+}
+
+/// What all who share the store go by is the store's own to keep.
+impl<S: Pepper> Pepper for Guard<S> {
+    fn keep<'a>(&'a self, offer: Option<&'a KeptSecret>) -> InspectFuture<'a, Option<KeptSecret>> {
+        self.store.keep(offer)
+    }
+
+    fn place(&self) -> String {
+        self.store.place()
     }
 }
 

@@ -40,9 +40,9 @@
 //!
 //! # Metrics
 //! `onlyonce_near_claims_total` with `result` = `hit`, `miss` or `off` (announcements are not to be
-//! had).
+//! had). [`describe_metrics`] gives it a help text.
 
 mod shelf;
 mod store;
 
-pub use store::{Builder, Near};
+pub use store::{Builder, Near, describe_metrics};

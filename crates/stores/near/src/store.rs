@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use onlyonce_core::{
     Attempt, Changes, Claim, Clock, Completion, Counts, Done, Fenced, Inspect, InspectFuture,
-    InvalidationListener, Invalidations, Lease, Listed, Page, Record, RecordId, Renewal,
-    Resolution, Resolved, State, Store, StoreError, Subscription, SystemClock,
+    InvalidationListener, Invalidations, KeptSecret, Lease, Listed, Page, Pepper, Record, RecordId,
+    Renewal, Resolution, Resolved, State, Store, StoreError, Subscription, SystemClock,
 };
 
 use crate::shelf::{Claimed, Shelf};
@@ -235,6 +235,17 @@ impl<S: Invalidations> Invalidations for Near<S> {
     }
 }
 
+/// What all who share the store go by is the store's own to keep.
+impl<S: Pepper> Pepper for Near<S> {
+    fn keep<'a>(&'a self, offer: Option<&'a KeptSecret>) -> InspectFuture<'a, Option<KeptSecret>> {
+        self.store.keep(offer)
+    }
+
+    fn place(&self) -> String {
+        self.store.place()
+    }
+}
+
 fn state_of(done: &Done) -> Option<State> {
     match done {
         Done::Kept { status, result } => Some(State::Completed {
@@ -249,8 +260,22 @@ fn state_of(done: &Done) -> Option<State> {
     }
 }
 
+/// Names and units of its metrics, for recorders that take descriptions.
+///
+/// Call it once after the program has installed its recorder; without it everything is still
+/// counted, but without help texts.
+pub fn describe_metrics() {
+    metrics::describe_counter!(
+        CLAIMS,
+        "Claims answered by the near cache (hit), by the store (miss), or by the store as \
+         announcements are missing (off)"
+    );
+}
+
+const CLAIMS: &str = "onlyonce_near_claims_total";
+
 fn count(result: &'static str) {
-    metrics::counter!("onlyonce_near_claims_total", "result" => result).increment(1);
+    metrics::counter!(CLAIMS, "result" => result).increment(1);
 }
 
 impl<S: fmt::Debug> fmt::Debug for Near<S> {

@@ -75,6 +75,16 @@ pub(crate) fn seal(
     out.into()
 }
 
+/// The name of the key that it says it is sealed under.
+pub(crate) fn key(stored: &[u8]) -> Option<&str> {
+    match stored.strip_prefix(&MAGIC)? {
+        [VERSION, XCHACHA20_POLY1305, _, length, rest @ ..] => {
+            std::str::from_utf8(rest.get(..usize::from(*length))?).ok()
+        }
+        _ => None,
+    }
+}
+
 pub(crate) fn open(
     stored: Bytes,
     place: Place<'_>,

@@ -45,12 +45,22 @@
 //! # Scrubbing
 //! What a [scrub](Builder::scrub) takes out is not in the record: the first client gets it, replays
 //! lack it. [`Fields`] does it for header fields and JSON pointers.
+//!
+//! # Metrics
+//! | name | labels | |
+//! |---|---|---|
+//! | `onlyonce_sealed_opened_total` | `key` | results that were opened; when an old key's count stands still for the longest lifetime, it can go |
+//! | `onlyonce_sealed_unreadable_total` | `reason` | `no-key`, `plain`, `altered`, `version`, `damaged` |
+//!
+//! [`describe_metrics`] gives them help texts.
 
 mod envelope;
 mod fields;
 mod key;
 mod store;
+mod telemetry;
 
 pub use fields::{Fields, FieldsError};
 pub use key::{KeyError, KeyRing, Keys, SealingKey};
 pub use store::{Builder, Compression, Sealed};
+pub use telemetry::describe_metrics;

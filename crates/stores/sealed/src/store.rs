@@ -7,13 +7,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use onlyonce_core::{
     Attempt, Changes, Claim, Completion, Counts, Done, Fenced, Inspect, InspectFuture,
-    InvalidationListener, Invalidations, Lease, Listed, Operation, Page, Record, RecordId, Renewal,
-    Resolution, Resolved, State, Store, StoreError, StoreErrorKind, StoredResponse, Subscription,
-    codec,
+    InvalidationListener, Invalidations, KeptSecret, Lease, Listed, Operation, Page, Pepper,
+    Record, RecordId, Renewal, Resolution, Resolved, State, Store, StoreError, StoreErrorKind,
+    StoredResponse, Subscription, codec,
 };
 
 use crate::envelope::{self, OpenError, Place};
 use crate::key::{KeyRing, Keys};
+use crate::telemetry;
 
 /// A store whose results are sealed.
 ///
@@ -180,8 +181,11 @@ impl<S> Sealed<S> {
             };
             let stored = std::mem::take(kept);
             let (plain, most) = (self.settings.accept_plain, self.settings.most);
-            *kept = envelope::open(stored, place, ring.as_deref(), plain, most)
-                .map_err(|error| failed(operation, id, error))?;
+            let key = envelope::key(&stored).unwrap_or("none").to_owned();
+            let opened = envelope::open(stored, place, ring.as_deref(), plain, most);
+            // Only now: who can write to the store could name any number of keys.
+            telemetry::count(opened.as_ref().map(|_| key));
+            *kept = opened.map_err(|error| failed(operation, id, error))?;
         }
         Ok(record)
     }
@@ -287,6 +291,17 @@ impl<S: Inspect> Inspect for Sealed<S> {
 impl<S: Invalidations> Invalidations for Sealed<S> {
     fn subscribe(&self, listener: Arc<dyn InvalidationListener>) -> Subscription {
         self.store.subscribe(listener)
+    }
+}
+
+/// What all who share the store go by is the store's own to keep.
+impl<S: Pepper> Pepper for Sealed<S> {
+    fn keep<'a>(&'a self, offer: Option<&'a KeptSecret>) -> InspectFuture<'a, Option<KeptSecret>> {
+        self.store.keep(offer)
+    }
+
+    fn place(&self) -> String {
+        self.store.place()
     }
 }
 

@@ -1,5 +1,7 @@
 //! All wrappers around one store, in the order in which the gateway stacks them.
 
+#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,4 +61,49 @@ conformance! {
     harness: Stack,
     exact_time: yes,
     reopen: no("the records are gone with the process"),
+}
+
+/// A store that keeps a secret, all else being memory.
+#[derive(Default)]
+struct Drawer(std::sync::Mutex<Option<onlyonce_core::KeptSecret>>);
+
+impl onlyonce_core::Pepper for Drawer {
+    fn keep<'a>(
+        &'a self,
+        offer: Option<&'a onlyonce_core::KeptSecret>,
+    ) -> onlyonce_core::InspectFuture<'a, Option<onlyonce_core::KeptSecret>> {
+        let mut kept = self.0.lock().unwrap();
+        if kept.is_none() {
+            *kept = offer.cloned();
+        }
+        let kept = kept.clone();
+        Box::pin(async move { Ok(kept) })
+    }
+
+    fn place(&self) -> String {
+        "the drawer".to_owned()
+    }
+}
+
+/// What is kept below all wrappers is the same as what is kept through them.
+#[tokio::test]
+async fn the_secret_goes_through_all_wrappers() {
+    use onlyonce_core::{Pepper as _, Secret, check_secret, settle_secret};
+    let drawer = Arc::new(Drawer::default());
+    let bare = AnyStore::announcing(Arc::new(MemoryStore::new()));
+    let refused = settle_secret(&bare, None).await.unwrap_err();
+    assert!(
+        matches!(refused, onlyonce_core::SecretError::Store(_)),
+        "one that keeps none says so: {refused}"
+    );
+    let bare = bare.with_pepper(drawer.clone());
+    let guard = Guard::builder().build(bare.clone());
+    let stack = Sealed::builder().build(Near::new(guard, 1 << 20));
+    let secret = settle_secret(&stack, None).await.unwrap();
+    assert_ne!(secret, Secret::well_known());
+    assert_eq!(settle_secret(&bare, None).await.unwrap(), secret);
+    check_secret(&stack, Some(&Secret::random()))
+        .await
+        .unwrap_err();
+    assert_eq!(stack.place(), "the drawer");
 }

@@ -4,6 +4,7 @@
 //! Whatever is missing panics with the remedy: a test without its server must not look like one
 //! that passed.
 
+mod disk;
 pub mod postgres;
 mod process;
 pub mod proxy;

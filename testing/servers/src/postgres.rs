@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use crate::disk::SmallDisk;
 use crate::process::{Account, Port, Program, patiently};
 
 /// Who owns the server's databases.
@@ -26,6 +27,8 @@ pub struct Postgres {
     arguments: Vec<String>,
     account: Option<Account>,
     port: Port,
+    /// Before the folder that it is in.
+    disk: Option<SmallDisk>,
     folder: TempDir,
 }
 
@@ -54,7 +57,21 @@ pub struct Setup<'a> {
     pub settings: &'a [&'a str],
     /// Names and contents of files in its data directory, such as `pg_hba.conf`.
     pub files: &'a [(&'a str, &'a str)],
+    /// Its data are on a disk that [`Postgres::fill_disk`] fills up.
+    pub disk: Option<Disk>,
 }
+
+/// A disk with little room.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disk {
+    /// For all that the server writes.
+    ForAll,
+    /// For all but the write-ahead log, which the server can't do without.
+    ForData,
+}
+
+/// A fresh installation and some records: its log in segments of 1 MiB.
+const ROOM: u64 = 128 << 20;
 
 /// Starts a server with more than settings.
 ///
@@ -73,7 +90,13 @@ pub fn start_postgres_from(setup: &Setup<'_>) -> Postgres {
         chown(folder.path(), Some(account.user), Some(account.group))
             .expect("root may give a folder away");
     }
-    let data = folder.path().join("data");
+    let home = folder.path().join("home");
+    std::fs::create_dir(&home).expect("the temporary folder can be written");
+    let disk = setup.disk.map(|_| SmallDisk::make(&home, ROOM));
+    if let Some(account) = &account {
+        chown(&home, Some(account.user), Some(account.group)).expect("root may give a folder away");
+    }
+    let data = home.join("data");
     let password = folder.path().join("password");
     std::fs::write(&password, PASSWORD).expect("the temporary folder can be written");
     let mut initdb = Command::new(binaries.join("initdb"));
@@ -86,6 +109,12 @@ pub fn start_postgres_from(setup: &Setup<'_>) -> Postgres {
         .arg(&data)
         .current_dir(folder.path())
         .stdin(Stdio::null());
+    if disk.is_some() {
+        initdb.arg("--wal-segsize=1");
+    }
+    if setup.disk == Some(Disk::ForData) {
+        initdb.arg("--waldir").arg(folder.path().join("log-ahead"));
+    }
     if let Some(account) = &account {
         initdb.uid(account.user).gid(account.group);
     }
@@ -116,6 +145,7 @@ pub fn start_postgres_from(setup: &Setup<'_>) -> Postgres {
         arguments,
         account,
         port,
+        disk,
         folder,
     };
     server.start();
@@ -171,12 +201,52 @@ impl Postgres {
         program.freeze(false);
     }
 
+    /// Fills its disk up, to the last byte.
+    ///
+    /// # Panics
+    /// When the server is not running, or has no disk of its own.
+    pub fn fill_disk(&self) {
+        let program = self.program.as_ref().expect("the server runs");
+        self.disk().fill(program.id(), self.account.as_ref());
+    }
+
+    /// Makes room on its disk again.
+    ///
+    /// # Panics
+    /// When the server has no disk of its own.
+    pub fn free_disk(&self) {
+        let process = self.program.as_ref().map_or(0, Program::id);
+        self.disk().free(process, self.account.as_ref());
+    }
+
+    /// Whether its full disk is a file system's: where nobody may mount one, files are limited
+    /// instead, and the server's errors don't say that the disk is full.
+    ///
+    /// # Panics
+    /// When the server has no disk of its own.
+    #[must_use]
+    pub fn disk_is_mounted(&self) -> bool {
+        matches!(self.disk(), SmallDisk::Mounted(_))
+    }
+
+    fn disk(&self) -> &SmallDisk {
+        self.disk.as_ref().expect("it was asked for at the start")
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.program.as_mut().is_none_or(Program::has_ended)
+    }
+
     /// Ends it as a crash would: nothing is flushed, transactions break off.
     ///
     /// # Panics
     /// When it won't end.
     pub fn kill(&mut self) {
         if let Some(mut program) = self.program.take() {
+            if program.has_ended() {
+                return;
+            }
             // Killed outright, its processes for each connection would outlive it for a moment,
             // and nobody could start it anew.
             program.signal("QUIT");

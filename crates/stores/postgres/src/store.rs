@@ -120,7 +120,8 @@ impl Store for PostgresStore {
                     (&fingerprint, Type::BYTEA),
                 ],
             )
-            .await?;
+            .await
+            .map_err(not_for_good)?;
         fenced(Operation::Renew, &rows)
     }
 
@@ -137,7 +138,7 @@ impl Store for PostgresStore {
         };
         let ended = self.0.together(ending).await;
         self.0.watchers.notify(&lease.id);
-        ended
+        ended.map_err(not_for_good)
     }
 
     /// Not sent again by itself when a connection breaks: the second answer would not tell whose
@@ -155,7 +156,8 @@ impl Store for PostgresStore {
                     (&fence, Type::INT8),
                 ],
             )
-            .await?;
+            .await
+            .map_err(not_for_good)?;
         self.0.watchers.notify(&lease.id);
         fenced(Operation::Release, &rows)
     }
@@ -255,6 +257,15 @@ pub(crate) fn only(operation: Operation, rows: &[Row]) -> Result<&Row, StoreErro
         [row] => Ok(row),
         _ => Err(corrupt(operation)),
     }
+}
+
+/// A full disk refuses new claims; who has one tries again, as there will be room some time.
+fn not_for_good(error: StoreError) -> StoreError {
+    if error.kind() != StoreErrorKind::Full {
+        return error;
+    }
+    let message = "the server's disk is full: what is under way waits for room";
+    StoreError::new(error.operation(), StoreErrorKind::Unavailable, message).with_source(error)
 }
 
 fn fenced(operation: Operation, rows: &[Row]) -> Result<Fenced, StoreError> {

@@ -62,6 +62,7 @@ fn start(certificate: &(String, String), hba: &str) -> Postgres {
             ("server.key", &certificate.1),
             ("pg_hba.conf", hba),
         ],
+        ..Setup::default()
     })
 }
 

@@ -143,19 +143,19 @@ impl LimitSettings {
     }
 }
 
-mod or_off_bytes {
+pub(super) mod or_off_bytes {
     use serde::{Deserializer, Serializer};
 
     use crate::config::scalar::or_off;
     use crate::config::size::Bytes;
 
-    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    pub(in crate::config) fn deserialize<'de, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<u64>, D::Error> {
         Ok(or_off::deserialize::<Bytes, _>(deserializer)?.map(|bytes| bytes.0))
     }
 
-    pub(super) fn serialize<S: Serializer>(
+    pub(in crate::config) fn serialize<S: Serializer>(
         bytes: &Option<u64>,
         serializer: S,
     ) -> Result<S::Ok, S::Error> {

@@ -35,12 +35,20 @@ pub fn run(cli: Cli) -> Exit {
 /// The settings, and what they point to, as far as that can be told without starting.
 fn check(args: &SettingsArgs, streams: &mut Streams<'_>) -> Exit {
     match local::check(args, streams) {
-        Ok(loaded) => finish(
-            check_files(&loaded.settings)
-                .and_then(|()| block_on(crate::records::examine(loaded.settings.store.url))),
-        ),
+        Ok(loaded) => {
+            let checked = check_files(&loaded.settings);
+            finish(checked.and_then(|()| block_on(check_store(loaded.settings))))
+        }
         Err(exit) => exit,
     }
+}
+
+async fn check_store(settings: Settings) -> anyhow::Result<()> {
+    let warnings = crate::records::examine(settings.store.url, settings.secret).await?;
+    for warning in warnings {
+        let _ = writeln!(std::io::stderr(), "warning: {warning}");
+    }
+    Ok(())
 }
 
 fn check_files(settings: &Settings) -> anyhow::Result<()> {

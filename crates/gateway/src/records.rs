@@ -8,7 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use onlyonce_core::{AnyStore, Inspect, RecordId, Scope, Secret, SharedStore, StoreError};
+use onlyonce_core::{
+    AnyStore, Inspect, Invalidations, Pepper, RecordId, Scope, Secret, SecretError, SharedStore,
+    Store, StoreError, check_secret, settle_secret,
+};
 use onlyonce_disk::DiskStore;
 use onlyonce_guard::Guard;
 use onlyonce_memory::MemoryStore;
@@ -77,14 +80,12 @@ impl Records {
             StoreUrl::Redis(url) => {
                 let connecting = RedisStore::connect(url.expose());
                 let store = tokio::runtime::Handle::current().block_on(connecting);
-                let store = AnyStore::announcing(Arc::new(store.context(IN_SETTINGS)?));
-                Ok(shared(store, "Redis", secret))
+                shared(Arc::new(store.context(IN_SETTINGS)?), "Redis", secret)
             }
             StoreUrl::Postgres(url) => {
                 let connecting = PostgresStore::connect(url.expose());
                 let store = tokio::runtime::Handle::current().block_on(connecting);
-                let store = AnyStore::announcing(Arc::new(store.context(IN_SETTINGS)?));
-                Ok(shared(store, "PostgreSQL", secret))
+                shared(Arc::new(store.context(IN_SETTINGS)?), "PostgreSQL", secret)
             }
             StoreUrl::File(folder) => {
                 let store = DiskStore::builder(folder)
@@ -92,7 +93,7 @@ impl Records {
                     .max_bytes(settings.max_bytes)
                     .open()?;
                 let has_records = store.stats().records > 0;
-                let secret = settle_secret(folder, secret, has_records)?;
+                let secret = settle_in_folder(folder, secret, has_records)?;
                 let store = Arc::new(store);
                 Ok((
                     AnyStore::announcing(Arc::clone(&store)),
@@ -128,17 +129,24 @@ impl Records {
     }
 }
 
-/// Looks at the servers of a store, as opening it would.
-pub(crate) async fn examine(url: StoreUrl) -> anyhow::Result<()> {
+/// Looks at the servers of a store, as opening it would, and whether its records were made under
+/// this secret of the settings; gives what it warns of.
+pub(crate) async fn examine(url: StoreUrl, secret: Option<Secret>) -> anyhow::Result<Vec<String>> {
     match url {
-        StoreUrl::Memory | StoreUrl::File(_) => Ok(()),
+        StoreUrl::Memory | StoreUrl::File(_) => Ok(Vec::new()),
         StoreUrl::Redis(url) => {
-            let connected = RedisStore::connect(url.expose()).await;
-            connected.map(drop).context(IN_SETTINGS)
+            let store = RedisStore::connect(url.expose()).await;
+            let store = store.context(IN_SETTINGS)?;
+            let checked = check_secret(&store, secret.as_ref()).await;
+            checked.map_err(|error| remedy(error, &store))?;
+            Ok(store.warnings().iter().map(ToString::to_string).collect())
         }
         StoreUrl::Postgres(url) => {
-            let connected = PostgresStore::connect(url.expose()).await;
-            connected.map(drop).context(IN_SETTINGS)
+            let store = PostgresStore::connect(url.expose()).await;
+            let store = store.context(IN_SETTINGS)?;
+            let checked = check_secret(&store, secret.as_ref()).await;
+            checked.map_err(|error| remedy(error, &store))?;
+            Ok(store.warnings().iter().map(ToString::to_string).collect())
         }
     }
 }
@@ -146,16 +154,46 @@ pub(crate) async fn examine(url: StoreUrl) -> anyhow::Result<()> {
 /// A store as it comes, the secret, and the store again if it is on disk.
 type Bare = (AnyStore, Secret, Option<Arc<DiskStore>>);
 
-/// A store that others may share.
-fn shared(store: AnyStore, server: &str, secret: Option<Secret>) -> Bare {
-    if secret.is_none() {
-        tracing::warn!(
-            "no `secret` in [idempotency]: whoever can read {server} can test guesses of keys; \
-             set the same one for all gateways that share it"
-        );
+/// A store that others may share. **Blocks**, and needs the runtime at hand.
+fn shared<S>(store: Arc<S>, server: &str, given: Option<Secret>) -> anyhow::Result<Bare>
+where
+    S: Store + Inspect + Invalidations + Pepper,
+{
+    let settling = settle_secret(store.as_ref(), given.as_ref());
+    let secret = tokio::runtime::Handle::current().block_on(settling);
+    let secret = secret.map_err(|error| remedy(error, store.as_ref()))?;
+    if given.is_none() {
+        if secret == Secret::well_known() {
+            tracing::warn!(
+                "no `secret` in [idempotency], and {server} has records from before it kept one: \
+                 goes on with one that everybody knows"
+            );
+        } else {
+            tracing::info!(
+                "no `secret` in [idempotency]: goes by the one that {server} keeps, {}",
+                store.place()
+            );
+        }
     }
-    // All who share the store must have the same.
-    (store, secret.unwrap_or_else(Secret::well_known), None)
+    let any = AnyStore::announcing(Arc::clone(&store)).with_pepper(store);
+    Ok((any, secret, None))
+}
+
+fn remedy(error: SecretError, store: &impl Pepper) -> anyhow::Error {
+    let why = "under another none of them would be found, and retries would execute again";
+    let remedy = match &error {
+        SecretError::OfItsOwn { .. } => "Take the secret out of [idempotency]",
+        SecretError::Another { .. } | SecretError::Missing { .. } => {
+            "Set `secret` or `secret_file` in [idempotency] as before"
+        }
+        // What the store says has its own.
+        _ => return anyhow::Error::new(error).context(IN_SETTINGS),
+    };
+    anyhow::anyhow!(
+        "{error}: {why}. {remedy}; or, if no retry can come any more, stop all who share the store \
+         and remove {}",
+        store.place()
+    )
 }
 
 /// Puts around the store what the settings say.
@@ -195,7 +233,7 @@ fn wrap(
 ///
 /// With another one no record would be found again, and retries would execute anew: whatever
 /// does not fit refuses the start.
-fn settle_secret(
+fn settle_in_folder(
     folder: &Path,
     given: Option<Secret>,
     has_records: bool,
@@ -307,7 +345,7 @@ mod tests {
     use super::*;
 
     fn settle(folder: &Path, given: Option<&Secret>, has_records: bool) -> anyhow::Result<Secret> {
-        settle_secret(folder, given.cloned(), has_records)
+        settle_in_folder(folder, given.cloned(), has_records)
     }
 
     #[test]

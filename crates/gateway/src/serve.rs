@@ -285,6 +285,10 @@ fn start_metrics() -> anyhow::Result<PrometheusHandle> {
     // A second gateway in one process (tests) reports to the first one's recorder.
     if metrics::set_global_recorder(recorder).is_ok() {
         onlyonce::describe_metrics();
+        onlyonce_near::describe_metrics();
+        onlyonce_sealed::describe_metrics();
+        onlyonce_guard::describe_metrics();
+        admin::describe_metrics();
     }
     Ok(handle)
 }

@@ -46,6 +46,45 @@ impl Tally {
     }
 }
 
+/// Help texts of what the gateway itself measures.
+pub(crate) fn describe() {
+    use metrics::{describe_counter, describe_gauge};
+    describe_gauge!("onlyonce_records", "Live records, by state");
+    describe_gauge!(
+        "onlyonce_store_bytes",
+        "Bytes that the records take in the store, by its own reckoning"
+    );
+    describe_gauge!(
+        "onlyonce_store_live_bytes",
+        "Disk store: bytes of live records"
+    );
+    describe_gauge!(
+        "onlyonce_store_allocated_bytes",
+        "Disk store: bytes of its files"
+    );
+    describe_gauge!("onlyonce_store_segments", "Disk store: files of the log");
+    describe_gauge!(
+        "onlyonce_store_full",
+        "Disk store: 1 when it takes no new keys"
+    );
+    describe_gauge!(
+        "onlyonce_store_poisoned",
+        "Disk store: 1 when it has to be opened anew"
+    );
+    describe_counter!(
+        "onlyonce_store_flushes_total",
+        "Disk store: flushes to the disk"
+    );
+    describe_counter!(
+        "onlyonce_store_writes_total",
+        "Disk store: writes to its files"
+    );
+    describe_counter!(
+        "onlyonce_upstream_failures_total",
+        "Requests that were not forwarded to the end, by kind"
+    );
+}
+
 pub(super) async fn render(State(admin): State<Admin>) -> impl IntoResponse {
     admin.records.report();
     admin.tally.refresh(&admin.records.inspect).await;

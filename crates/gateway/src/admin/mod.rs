@@ -18,7 +18,7 @@ use crate::reload::Reloader;
 
 pub(crate) use api::{Found, KeyEntry, KeyList, Resolve, ScopeSpec, Sought};
 pub(crate) use guard::{ADMIN_HEADER, OPERATOR_HEADER};
-pub(crate) use metrics::Tally;
+pub(crate) use metrics::{Tally, describe as describe_metrics};
 
 /// What the admin listener works on.
 #[derive(Clone)]

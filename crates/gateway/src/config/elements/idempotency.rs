@@ -109,8 +109,8 @@ pub(in crate::config) struct RawIdempotency {
 
     /// Text under which scopes and keys are hashed before they reach the store: whoever reads the
     /// store but not this can't test guesses of keys. All gateways on one store need the same,
-    /// and with another no record is found again. Left out, the gateway makes one of its own. For
-    /// the whole gateway, not per route.
+    /// and with another no record is found again. Left out, one is made at random with the store
+    /// and kept there, for all who share it. For the whole gateway, not per route.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) secret: Option<As<SecretText>>,
     /// The same, in a file of its own.

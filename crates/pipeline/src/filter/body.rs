@@ -8,6 +8,7 @@ use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
+use onlyonce_core::BoxError;
 use pin_project_lite::pin_project;
 
 pin_project! {
@@ -54,20 +55,21 @@ pub(super) struct Whole {
 
 /// Why a body could not be read to its end.
 #[derive(Debug)]
-pub(super) enum Unread<E> {
+pub(super) enum Unread {
     /// It is longer than it may be.
     TooLarge,
     /// It broke off.
-    Broken(E),
+    Broken(BoxError),
 }
 
 /// Reads a body of at most `limit` bytes.
 ///
 /// Dropping the future drops the body: nobody else waits for it.
-pub(super) async fn read<B: Body<Data = Bytes>>(
-    body: B,
-    limit: usize,
-) -> Result<Whole, Unread<B::Error>> {
+pub(super) async fn read<B>(body: B, limit: usize) -> Result<Whole, Unread>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     if body.size_hint().lower() > limit as u64 {
         return Err(Unread::TooLarge);
     }
@@ -76,7 +78,7 @@ pub(super) async fn read<B: Body<Data = Bytes>>(
     let mut only = Bytes::new();
     let mut trailers = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(Unread::Broken)?;
+        let frame = frame.map_err(|error| Unread::Broken(error.into()))?;
         match frame.into_data() {
             Ok(more) => {
                 if more.len() > limit - data.len().max(only.len()) {
@@ -143,8 +145,6 @@ impl<B> fmt::Debug for FilterBody<B> {
 
 #[cfg(test)]
 mod tests {
-    use std::convert::Infallible;
-
     use futures_util::stream;
     use http::HeaderValue;
     use http_body_util::{Full, StreamBody};
@@ -161,7 +161,7 @@ mod tests {
         Ok(Frame::data(Bytes::from(text)))
     }
 
-    async fn text(frames: Frames, limit: usize) -> Result<String, Unread<&'static str>> {
+    async fn text(frames: Frames, limit: usize) -> Result<String, Unread> {
         let whole = read(body(frames), limit).await?;
         Ok(String::from_utf8(whole.data.to_vec()).unwrap())
     }
@@ -177,16 +177,16 @@ mod tests {
         assert_eq!(text(vec![], 0).await.unwrap(), "");
         // Announced: refused before anything is read.
         let announced: Full<Bytes> = Full::from("abcdef");
-        assert!(matches!(
-            read(announced, 5).await,
-            Err(Unread::<Infallible>::TooLarge)
-        ));
+        assert!(matches!(read(announced, 5).await, Err(Unread::TooLarge)));
     }
 
     #[tokio::test]
     async fn a_body_that_breaks_off_is_no_body() {
         let result = text(vec![data("ab"), Err("reset")], 9).await;
-        assert!(matches!(result, Err(Unread::Broken("reset"))), "{result:?}");
+        let Err(Unread::Broken(error)) = result else {
+            panic!("{result:?}");
+        };
+        assert_eq!(error.to_string(), "reset");
     }
 
     #[tokio::test]

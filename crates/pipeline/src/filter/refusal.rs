@@ -25,10 +25,16 @@ pub(super) fn incomplete() -> Text {
     Text::both("The body could not be read to its end", "请求体不完整")
 }
 
-pub(super) fn unread<E>(why: &Unread<E>, limit: usize) -> Refusal {
+pub(super) fn unread(why: &Unread, limit: usize) -> Refusal {
     match why {
         Unread::TooLarge => too_large(limit),
-        Unread::Broken(_) => broken(),
+        Unread::Broken(error) => {
+            tracing::debug!(
+                error = &**error as &dyn std::error::Error,
+                "a body broke off"
+            );
+            broken()
+        }
     }
 }
 

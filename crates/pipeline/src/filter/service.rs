@@ -10,6 +10,7 @@ use garde::Validate;
 use http::{Request, Response};
 use http_body::Body;
 use onlyonce::{Control, EffectiveStatus};
+use onlyonce_core::BoxError;
 use serde::de::DeserializeOwned;
 use tower_service::Service;
 
@@ -35,7 +36,7 @@ where
     S::Error: Send,
     T: DeserializeOwned + Validate<Context: Default> + Filter<()> + Send + Sync + 'static,
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Send,
+    B::Error: Into<BoxError>,
     R: Send + 'static,
 {
     type Response = Response<PipelineBody<R>>;

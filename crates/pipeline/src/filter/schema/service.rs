@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body::Body;
+use onlyonce_core::BoxError;
 use tower_service::Service;
 
 use super::layer::Rules;
@@ -30,7 +31,7 @@ where
     S::Future: Send,
     S::Error: Send,
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: Send,
+    B::Error: Into<BoxError>,
     R: Send + 'static,
 {
     type Response = Response<PipelineBody<R>>;
@@ -74,11 +75,15 @@ fn is_due<B: Body>(request: &Request<B>) -> bool {
     sends.contains(request.method()) || !request.body().is_end_stream()
 }
 
-async fn checked<B: Body<Data = Bytes>>(
+async fn checked<B>(
     request: Request<B>,
     schema: &Schema,
     max_body: usize,
-) -> Result<Request<FilterBody<B>>, Refusal> {
+) -> Result<Request<FilterBody<B>>, Refusal>
+where
+    B: Body<Data = Bytes>,
+    B::Error: Into<BoxError>,
+{
     if Media::of(request.headers()) != Media::Json {
         return Err(Refusal::new(Code::INVALID_REQUEST)
             .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)

@@ -50,7 +50,7 @@ where
 async fn ask<B>(layer: &SchemaLayer, request: Request<B>) -> Response<Bytes>
 where
     B: Body<Data = Bytes> + Send + 'static,
-    B::Error: std::fmt::Debug + Send,
+    B::Error: std::fmt::Debug + Into<onlyonce_core::BoxError>,
 {
     let response = layer
         .layer(service_fn(echo))

@@ -30,7 +30,7 @@ const MOST_TRIES: usize = 100;
 const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 const LONGEST_BETWEEN_TRIES: Duration = Duration::from_millis(100);
 
-pub(crate) const LEASE: Duration = Duration::from_secs(2);
+const LEASE: Duration = Duration::from_secs(2);
 pub(crate) const LIFETIME: Duration = Duration::from_secs(3600);
 /// For the store to answer to a step.
 pub(crate) const STORE_TIMEOUT: Duration = Duration::from_millis(600);
@@ -49,6 +49,15 @@ pub(crate) fn policies(on_unknown: OnUnknown) -> [Policy; 2] {
         policy
     };
     [policy(Concurrent::Reject), policy(Concurrent::Wait)]
+}
+
+/// The same for a store whose steps may take so long, on a machine that is slow.
+pub(crate) fn patient(mut policies: [Policy; 2], timeout: Duration) -> [Policy; 2] {
+    for policy in &mut policies {
+        policy.store_timeout = timeout;
+        policy.lease = timeout * 3;
+    }
+    policies
 }
 
 /// Load on two nodes.
@@ -79,10 +88,10 @@ impl Load {
     pub(crate) fn start<S: onlyonce_core::Store>(
         stores: [S; 2],
         history: &History,
-        on_unknown: OnUnknown,
+        policies: [Policy; 2],
     ) -> Self {
         let handler = Handler::new(history);
-        let [one, two] = policies(on_unknown);
+        let [one, two] = policies;
         let [first, second] = stores;
         let nodes = [
             Node::new(first, "node 1", &handler, one),

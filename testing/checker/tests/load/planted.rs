@@ -11,7 +11,7 @@ use onlyonce_core::{
 };
 use onlyonce_memory::MemoryStore;
 
-use crate::generator::{Load, executions};
+use crate::generator::{Load, executions, policies};
 
 const HOLD: OnUnknown = OnUnknown::Hold;
 
@@ -108,7 +108,7 @@ async fn run(fault: Fault, incident: bool) -> Report {
     if incident {
         history.incident("planted");
     }
-    let load = Load::start([store.clone(), store], &history, HOLD);
+    let load = Load::start([store.clone(), store], &history, policies(HOLD));
     load.more("enough of it is done", 150, executions).await;
     load.judge(HOLD).await
 }

@@ -9,14 +9,13 @@ use onlyonce_redis::RedisStore;
 use onlyonce_servers::postgres::start_postgres;
 use onlyonce_servers::redis::start_redis;
 
-use crate::generator::{LIFETIME, Load, executions, policies};
+use crate::generator::{LIFETIME, Load, executions, patient, policies};
 use crate::node::{Handler, Node};
 
 /// With it, a lease that were counted on a client's clock would be over at once.
 const RETRY: OnUnknown = OnUnknown::Retry;
 
 /// A slow machine lets no lease run out, and no step fail: that would be another matter.
-const LEASE: Duration = Duration::from_secs(60);
 const PATIENCE: Duration = Duration::from_secs(10);
 
 #[derive(Debug)]
@@ -31,12 +30,7 @@ impl Clock for Ahead {
 async fn one_clock_is_an_hour_ahead<S: Store>([right, wrong]: [S; 2]) {
     let history = History::new();
     let handler = Handler::new(&history);
-    let mut policies = policies(RETRY);
-    for policy in &mut policies {
-        policy.lease = LEASE;
-        policy.store_timeout = PATIENCE;
-    }
-    let [first, second] = policies;
+    let [first, second] = patient(policies(RETRY), PATIENCE);
     let ahead = Ahead(SystemClock::new());
     let nodes = [
         Node::new(right, "on time", &handler, first),

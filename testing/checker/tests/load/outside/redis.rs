@@ -6,7 +6,7 @@ use onlyonce_redis::RedisStore;
 use onlyonce_servers::redis::{Redis, Reply, start_cluster, start_sentinel_group};
 
 use crate::clock::{eventually, opened};
-use crate::generator::{Load, STORE_TIMEOUT, acknowledged, executions, requests};
+use crate::generator::{Load, STORE_TIMEOUT, acknowledged, executions, policies, requests};
 
 const HOLD: OnUnknown = OnUnknown::Hold;
 
@@ -45,7 +45,11 @@ async fn kill(load: &Load, master: &mut Redis, replicas: &[&Redis], awaited: usi
 async fn sentinel_group_fails_over(replicas: usize) -> Losses {
     let mut group = start_sentinel_group();
     let history = History::new();
-    let load = Load::start(stores(&group.url(), replicas).await, &history, HOLD);
+    let load = Load::start(
+        stores(&group.url(), replicas).await,
+        &history,
+        policies(HOLD),
+    );
     load.more("some of it is done", 100, executions).await;
     history.incident("the master is cut off and killed");
     {
@@ -66,7 +70,11 @@ async fn sentinel_group_fails_over(replicas: usize) -> Losses {
 async fn cluster_shard_fails_over(replicas: usize) -> Losses {
     let mut cluster = start_cluster();
     let history = History::new();
-    let load = Load::start(stores(&cluster.url(), replicas).await, &history, HOLD);
+    let load = Load::start(
+        stores(&cluster.url(), replicas).await,
+        &history,
+        policies(HOLD),
+    );
     load.more("some of it is done", 100, executions).await;
     history.incident("the master of a shard is cut off and killed");
     {

@@ -1,7 +1,9 @@
 //! The blocklist behind the gateway, opened by its URL.
 
 use anyhow::Context as _;
-use onlyonce_pipeline::blocklist::{Blocklist, FileBlocklist, MemoryBlocklist, SharedBlocklistStore};
+use onlyonce_pipeline::blocklist::{
+    Blocklist, FileBlocklist, MemoryBlocklist, SharedBlocklistStore,
+};
 use onlyonce_pipeline_postgres::PostgresBlocklist;
 use onlyonce_pipeline_redis::RedisBlocklist;
 
@@ -32,6 +34,10 @@ pub(crate) async fn open(
     let blocklist = Blocklist::load_with(store, settings.options()).await;
     let blocklist = blocklist.context(SECTION)?;
     let stats = blocklist.stats();
-    tracing::info!(entries = stats.entries, unreadable = stats.unreadable, "blocklist");
+    tracing::info!(
+        entries = stats.entries,
+        unreadable = stats.unreadable,
+        "blocklist"
+    );
     Ok(Some(blocklist))
 }

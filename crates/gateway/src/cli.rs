@@ -6,6 +6,7 @@
 pub mod local;
 
 mod admin;
+mod blocklist;
 mod keys;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use onlyonce_core::Profile;
 use crate::config::{DEFAULT_FILE, Flag, LogFormat, LogLevel, Sources};
 
 pub use admin::{AdminArgs, AdminError};
+pub use blocklist::{BlocklistAddArgs, BlocklistArgs, BlocklistCommand, BlocklistListArgs};
 pub use keys::{
     KeysArgs, KeysCommand, ListArgs, OutcomeCommand, ResolveArgs, ScopeSpec, ScopeSpecError,
     ShowArgs, Target, Whose,
@@ -50,6 +52,8 @@ pub enum Command {
     Init(InitArgs),
     /// List, show and settle the records of a running gateway
     Keys(KeysArgs),
+    /// List, add and remove addresses that a running gateway refuses
+    Blocklist(BlocklistArgs),
     /// Bring the tables of a store on PostgreSQL up to date
     Migrate(MigrateArgs),
     /// Ask a running gateway whether it is ready: exit code 0 if it is

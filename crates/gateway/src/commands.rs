@@ -5,7 +5,7 @@ use std::io::Write as _;
 use crate::cli::local::{self, Streams, colours_wanted};
 use crate::cli::{AdminArgs, AdminError, Cli, Command, Exit, SettingsArgs};
 use crate::config::{ConfigErrors, Settings};
-use crate::{call, demo, keys, migrate, serve};
+use crate::{block, call, demo, keys, migrate, serve};
 
 /// Carries out a command; says how the process should end.
 #[must_use]
@@ -26,6 +26,7 @@ pub fn run(cli: Cli) -> Exit {
         Command::PrintConfig(args) => local::print_config(&args, &mut streams),
         Command::Init(args) => local::write_settings(&args, &mut streams),
         Command::Keys(args) => finish(block_on(keys::run(&args))),
+        Command::Blocklist(args) => finish(block_on(block::run(&args))),
         Command::Migrate(args) => finish(block_on(migrate::run(&args))),
         Command::Health(args) => finish(block_on(health(&args))),
         Command::Completions(args) => local::completions(&args, &mut streams),

@@ -165,7 +165,8 @@ fn span(seconds: u64) -> String {
 }
 
 /// A client chose the path: nothing in it may steer the operator's terminal.
-fn printable(text: &str) -> String {
+/// Without what would move a terminal's cursor.
+pub(crate) fn printable(text: &str) -> String {
     text.chars()
         .flat_map(|c| {
             if c.is_control() {

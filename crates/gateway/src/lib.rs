@@ -13,10 +13,12 @@ pub mod proxy;
 pub mod tls;
 pub mod upstream;
 
+mod access_log;
 mod admin;
+mod block;
+mod blocklist;
 mod call;
 mod commands;
-#[cfg_attr(not(test), expect(dead_code, reason = "nested by the admin listener next"))]
 mod console;
 mod demo;
 mod keys;

@@ -63,7 +63,7 @@ impl Reloader {
         if let (Some(keys), Some(encryption)) = (&self.keys, &new.store.wrappers.encryption) {
             keys.replace(encryption.ring.clone());
         }
-        self.live.replace(next);
+        self.live.replace(&new, next);
         let level = |level: &mut LevelFilter| *level = log::filter(new.log.level);
         if let Err(error) = self.level.modify(level) {
             tracing::warn!(%error, "the log's level stays");
@@ -83,6 +83,7 @@ impl Reloader {
                 "[tls], switched on or off",
                 started.tls.is_some() == new.tls.is_some(),
             ),
+            ("[blocklist]", started.blocklist == new.blocklist),
             ("[limits]", started.limits == new.limits),
             ("`format` of [log]", started.log.format == new.log.format),
         ];
@@ -113,6 +114,7 @@ mod tests {
 
     use super::*;
     use crate::config::Flag;
+    use crate::pipeline::Shared;
 
     fn certificate(folder: &Path) {
         let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
@@ -142,7 +144,7 @@ mod tests {
         });
         Reloader {
             sources: changed,
-            live: Live::new(&settings, engine()).unwrap(),
+            live: Live::new(&settings, engine(), Shared::default()).unwrap(),
             tls: Some(TlsAcceptor::new(&tls).unwrap()),
             level: log::start(&settings.log),
             keys: None,

@@ -14,12 +14,14 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use crate::access_log::AccessLogs;
 use crate::admin::{self, Admin, Tally};
 use crate::config::{Settings, Sources};
 use crate::front::{self, FrontOptions};
 use crate::log;
 use crate::records::Records;
 use crate::reload::Reloader;
+use crate::pipeline::Shared;
 use crate::stack::Live;
 use crate::tls::TlsAcceptor;
 
@@ -31,6 +33,9 @@ const BUCKETS: [f64; 14] = [
 /// How long calls to the admin listener may go on when all else has ended.
 const ADMIN_DRAIN: Duration = Duration::from_secs(1);
 
+/// How long the access log may take to write what waits.
+const LOG_DRAIN: Duration = Duration::from_secs(5);
+
 /// A gateway whose listeners are bound and whose store is open.
 pub(crate) struct Gateway {
     settings: Settings,
@@ -38,6 +43,8 @@ pub(crate) struct Gateway {
     admin_listener: Option<TcpListener>,
     tls: Option<TlsAcceptor>,
     records: Records,
+    shared: Shared,
+    logs: AccessLogs,
     engine: Engine,
     reloader: Arc<Reloader>,
     prometheus: PrometheusHandle,
@@ -72,7 +79,8 @@ impl Gateway {
         let engine = Engine::builder(records.store.clone())
             .secret(records.secret.clone())
             .build();
-        let live = Live::new(&settings, engine.clone())?;
+        let (shared, logs) = Shared::open(&settings).await?;
+        let live = Live::new(&settings, engine.clone(), shared.clone())?;
         let reloader = Arc::new(Reloader {
             sources,
             live,
@@ -88,6 +96,8 @@ impl Gateway {
             admin_listener,
             tls,
             records,
+            shared,
+            logs,
             engine,
             reloader,
             prometheus,
@@ -120,6 +130,8 @@ impl Gateway {
             admin_listener,
             tls,
             records,
+            shared,
+            logs,
             engine,
             reloader,
             prometheus,
@@ -149,6 +161,11 @@ impl Gateway {
             let admin = Admin {
                 tally: Tally::default(),
                 records: records.clone(),
+                blocklist: shared.blocklist.clone(),
+                console: logs.console({
+                    let switch = shared.read_only.clone();
+                    move || switch.is_on()
+                }),
                 prometheus,
                 reloader,
                 closing: closing.clone(),
@@ -189,6 +206,13 @@ impl Gateway {
         if let Some(admin) = admin {
             let _ = admin.await;
         }
+        if let Some(blocklist) = shared.blocklist
+            && let Err(error) = blocklist.flush_hits().await
+        {
+            tracing::warn!(%error, "the last hits of the blocklist are lost");
+        }
+        // What the last requests left to be written.
+        logs.shutdown(LOG_DRAIN).await;
         tokio::task::spawn_blocking(move || records.close())
             .await
             .context("closing the store broke off")??;

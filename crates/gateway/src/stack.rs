@@ -18,28 +18,34 @@ use tower_service::Service;
 
 use crate::config::{RouteLayers, Settings};
 use crate::front::FrontBody;
-use crate::pipeline::{RouteStack, StackBody, StackFuture};
+use crate::pipeline::{RouteStack, Shared, StackBody, StackFuture};
 use crate::proxy::Proxy;
 use crate::rescue::{Origin, OriginBody};
 use crate::routing::Routing;
 use crate::upstream::{Upstream, UpstreamError};
 
 /// What a reload replaces; everything else stays as it was at the start.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(crate) struct Live {
     routing: Arc<ArcSwap<Routing>>,
     proxy: Arc<ArcSwap<Proxy>>,
     engine: Engine,
+    shared: Shared,
 }
 
 impl Live {
-    pub(crate) fn new(settings: &Settings, engine: Engine) -> Result<Self, UpstreamError> {
+    pub(crate) fn new(
+        settings: &Settings,
+        engine: Engine,
+        shared: Shared,
+    ) -> Result<Self, UpstreamError> {
         let proxy = Arc::new(ArcSwap::from_pointee(proxy(settings)?));
-        let routing = routing(settings, &engine, &Origin::new(Arc::clone(&proxy)));
+        let routing = routing(settings, &shared, &engine, &Origin::new(Arc::clone(&proxy)));
         Ok(Self {
             routing: Arc::new(ArcSwap::from_pointee(routing)),
             proxy,
             engine,
+            shared,
         })
     }
 
@@ -47,13 +53,14 @@ impl Live {
     pub(crate) fn next(&self, settings: &Settings) -> Result<Next, UpstreamError> {
         let origin = Origin::new(Arc::clone(&self.proxy));
         Ok(Next {
-            routing: routing(settings, &self.engine, &origin),
+            routing: routing(settings, &self.shared, &self.engine, &origin),
             proxy: proxy(settings)?,
         })
     }
 
-    /// Takes up what new settings were made into.
-    pub(crate) fn replace(&self, next: Next) {
+    /// Takes up new settings, and what they were made into.
+    pub(crate) fn replace(&self, settings: &Settings, next: Next) {
+        self.shared.follow(settings);
         self.routing.store(Arc::new(next.routing));
         self.proxy.store(Arc::new(next.proxy));
     }
@@ -78,12 +85,17 @@ pub(crate) struct Next {
     proxy: Proxy,
 }
 
-fn routing(settings: &Settings, engine: &Engine, origin: &Origin) -> Routing {
+fn routing(
+    settings: &Settings,
+    shared: &Shared,
+    engine: &Engine,
+    origin: &Origin,
+) -> Routing {
     let elsewhere = RouteLayers::default();
     let layers = settings.routes.iter().map(|route| route.layers());
     let stacks = layers
         .chain([&elsewhere])
-        .map(|layers| RouteStack::new(settings, layers, engine, origin))
+        .map(|layers| RouteStack::new(settings, layers, shared, engine, origin))
         .collect();
     Routing::new(
         settings.routes.clone(),

@@ -178,7 +178,13 @@ async fn update(
     let blocklist = listed.blocklist()?;
     let updated = blocklist.update(EntryId(id), &draft.draft()?).await?;
     let entry = updated.ok_or_else(no_entry)?;
-    audit("change block", entry.id, &entry.ip, peer.as_deref(), &headers);
+    audit(
+        "change block",
+        entry.id,
+        &entry.ip,
+        peer.as_deref(),
+        &headers,
+    );
     Ok(Json(entry.into()))
 }
 
@@ -249,5 +255,7 @@ fn shown(time: Timestamp) -> String {
 fn time_of(text: &str) -> Option<Timestamp> {
     let time: SystemTime = humantime::parse_rfc3339(text).ok()?;
     let since = time.duration_since(UNIX_EPOCH).ok()?;
-    u64::try_from(since.as_millis()).ok().map(Timestamp::from_millis)
+    u64::try_from(since.as_millis())
+        .ok()
+        .map(Timestamp::from_millis)
 }

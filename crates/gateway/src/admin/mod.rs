@@ -1,6 +1,7 @@
 //! The second listener: health, metrics and the keys API. Never reachable through the public one.
 
 mod api;
+mod blocklist;
 mod guard;
 mod health;
 mod metrics;
@@ -11,12 +12,15 @@ use axum::Router;
 use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
+use onlyonce_pipeline::blocklist::Blocklist;
 use tokio_util::sync::CancellationToken;
 
+use crate::console::{self, Console};
 use crate::records::Records;
 use crate::reload::Reloader;
 
 pub(crate) use api::{Found, KeyEntry, KeyList, Resolve, ScopeSpec, Sought};
+pub(crate) use blocklist::{BlockDraft, BlockEntry, BlockList};
 pub(crate) use guard::{ADMIN_HEADER, OPERATOR_HEADER};
 pub(crate) use metrics::{Tally, describe as describe_metrics};
 
@@ -24,6 +28,9 @@ pub(crate) use metrics::{Tally, describe as describe_metrics};
 #[derive(Clone)]
 pub(crate) struct Admin {
     pub(crate) records: Records,
+    pub(crate) blocklist: Option<Blocklist>,
+    /// The access log's pages, where rows are kept.
+    pub(crate) console: Option<Console>,
     pub(crate) prometheus: PrometheusHandle,
     pub(crate) tally: Tally,
     pub(crate) reloader: Arc<Reloader>,
@@ -40,11 +47,15 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/api/keys/{id}", get(api::show).delete(api::forget))
         .route("/api/keys/{id}/resolve", post(api::resolve))
         .route("/-/reload", post(api::reload))
+        .merge(blocklist::router(admin.blocklist.clone()))
         .layer(from_fn(guard::refuse_foreign_pages));
+    let console = admin.console.clone().map(console::router);
+    let console = console.unwrap_or_default();
     Router::new()
         .route("/livez", get(health::live))
         .route("/readyz", get(health::ready))
         .route("/metrics", get(metrics::render))
         .merge(guarded)
         .with_state(admin)
+        .merge(console.layer(from_fn(guard::refuse_foreign_pages)))
 }

@@ -5,7 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::elements::access_log::AccessLogSettings;
 use super::elements::admin::AdminSettings;
+use super::elements::auth::RawAuth;
+use super::elements::blocklist::{AllowListSettings, BlocklistSettings};
 use super::elements::client_address::ClientAddressSettings;
 use super::elements::context::ContextSettings;
 use super::elements::cors::CorsSettings;
@@ -44,12 +47,20 @@ pub(super) struct Raw {
     pub(super) client_address: ClientAddressSettings,
     /// Which pages of other origins may use the service.
     pub(super) cors: CorsSettings,
+    /// Who is refused.
+    pub(super) blocklist: BlocklistSettings,
+    /// Paths that few addresses reach.
+    pub(super) allow_list: AllowListSettings,
     /// A system that can be looked at, and not changed.
     pub(super) read_only: ReadOnlySettings,
+    /// Who calls, and what they may do.
+    pub(super) auth: RawAuth,
     /// Bodies that fit a JSON Schema.
     pub(super) filter: RawFilter,
     /// One form for every answer.
     pub(super) envelope: EnvelopeSettings,
+    /// A line and a row for each request.
+    pub(super) access_log: AccessLogSettings,
     /// The way to the upstream and back. The gateway never sends a request twice by itself.
     pub(super) proxy: ProxySettings,
     /// HTTPS on `listen`. Left out, the gateway speaks plain HTTP there.

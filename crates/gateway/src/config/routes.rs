@@ -8,7 +8,7 @@ use http::Method;
 use matchit::{InsertError, Router};
 use onlyonce_core::Policy;
 
-use super::{CorsRule, EnvelopeRule, FilterRule};
+use super::{CorsRule, EnvelopeRule, FilterRule, RouteAuth};
 
 /// All routes, in the order in which they were given, and what holds where none matches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,10 +34,14 @@ pub struct RouteLayers {
     pub envelope: EnvelopeRule,
     /// Which pages of other origins may use it.
     pub cors: CorsRule,
+    /// `Some(false)`: it is open to all who are on the blocklist.
+    pub blocklist: Option<bool>,
     /// `Some(false)`: it stays open in read-only mode.
     pub read_only: Option<bool>,
     /// What bodies must fit.
     pub filter: FilterRule,
+    /// Who may use it.
+    pub auth: RouteAuth,
 }
 
 /// What a request falls under.

@@ -22,9 +22,9 @@ use super::scalar::{As, OrOff};
 use super::source::Sources;
 use super::tree::Path;
 use super::{
-    AdminSettings, ClientAddressSettings, ContextSettings, CorsSettings, EnvelopeSettings,
-    FilterSettings, LimitSettings, LogSettings, ProxySettings, ReadOnlySettings, StoreSettings,
-    TlsSettings,
+    AllowListSettings, BlocklistSettings,
+    AccessLogSettings, AdminSettings, AuthSettings, ContextSettings, EnvelopeSettings, LimitSettings,
+    ClientAddressSettings, CorsSettings, FilterSettings, LogSettings, ProxySettings, ReadOnlySettings, StoreSettings, TlsSettings,
 };
 
 /// All settings of the gateway, typed and checked.
@@ -54,12 +54,20 @@ pub struct Settings {
     pub client_address: ClientAddressSettings,
     /// Which pages of other origins may use the service.
     pub cors: CorsSettings,
+    /// Who is refused.
+    pub blocklist: BlocklistSettings,
+    /// Paths that few addresses reach.
+    pub allow_list: AllowListSettings,
     /// A system that can be looked at, and not changed.
     pub read_only: ReadOnlySettings,
+    /// Who calls, and what they may do.
+    pub auth: AuthSettings,
     /// Bodies that fit a JSON Schema.
     pub filter: FilterSettings,
     /// One form for every answer.
     pub envelope: EnvelopeSettings,
+    /// A line and a row for each request.
+    pub access_log: AccessLogSettings,
     /// The way to the upstream.
     pub proxy: ProxySettings,
     /// HTTPS on the public listener.
@@ -93,9 +101,12 @@ impl Settings {
         check_listeners(listen, &raw.admin, report);
         raw.client_address.check(report);
         raw.cors.check(&Path::of(&["cors"]), report);
+        raw.blocklist.check(report);
+        raw.allow_list.check(report);
         raw.read_only.check(report);
         let filter = raw.filter.resolve(None, &Path::of(&["filter"]), report);
         raw.envelope.check(report);
+        raw.access_log.check(report);
         raw.proxy.check(report);
         raw.limits.check(report);
 
@@ -107,6 +118,17 @@ impl Settings {
             Some(As(OrOff::On(ref name))) => Some(name.clone()),
             _ => None,
         };
+        let base = Base {
+                    policy: &policy,
+                    cors: &raw.cors,
+                    filter: &filter,
+                };
+        let routes = routes(&raw.route, &base, report);
+        let placed: Vec<(Path, &Route)> = routes
+            .iter()
+            .map(|(path, route)| (path.clone(), route))
+            .collect();
+        let auth = raw.auth.resolve(&placed, report);
         Self {
             listen,
             upstreams,
@@ -114,15 +136,7 @@ impl Settings {
             secret: secret(&raw.idempotency, report),
             principal_header,
             routes: RouteTable {
-                routes: routes(
-                    &raw.route,
-                    &Base {
-                        policy: &policy,
-                        cors: &raw.cors,
-                        filter: &filter,
-                    },
-                    report,
-                ),
+                routes: routes.into_iter().map(|(_, route)| route).collect(),
                 elsewhere: Arc::clone(&policy),
             },
             idempotency: policy,
@@ -130,9 +144,13 @@ impl Settings {
             context: raw.context,
             client_address: raw.client_address,
             cors: raw.cors,
+            blocklist: raw.blocklist,
+            allow_list: raw.allow_list,
             read_only: raw.read_only,
+            auth,
             filter,
             envelope: raw.envelope,
+            access_log: raw.access_log,
             proxy: raw.proxy,
             tls,
             limits: raw.limits,
@@ -157,9 +175,13 @@ impl Settings {
             context: self.context.clone(),
             client_address: self.client_address.clone(),
             cors: self.cors.clone(),
+            blocklist: self.blocklist.clone(),
+            allow_list: self.allow_list.clone(),
             read_only: self.read_only.clone(),
+            auth: self.auth.to_raw(),
             filter: self.filter.to_raw(),
             envelope: self.envelope.clone(),
+            access_log: self.access_log.clone(),
             proxy: self.proxy.clone(),
             tls: self.tls.clone().map(RawTls::from).unwrap_or_default(),
             limits: self.limits.clone(),
@@ -267,7 +289,7 @@ fn secret(raw: &RawIdempotency, report: &mut Report<'_>) -> Option<Secret> {
 /// Routes are tried one by one, at every request.
 const MOST_ROUTES: usize = 1000;
 
-fn routes(raw: &[RawRoute], base: &Base<'_>, report: &mut Report<'_>) -> Vec<Route> {
+fn routes(raw: &[RawRoute], base: &Base<'_>, report: &mut Report<'_>) -> Vec<(Path, Route)> {
     let list = Path::of(&["route"]);
     if raw.len() > MOST_ROUTES {
         let problem = Problem::new(format!("there are {} routes", raw.len()))
@@ -286,5 +308,5 @@ fn routes(raw: &[RawRoute], base: &Base<'_>, report: &mut Report<'_>) -> Vec<Rou
         })
         .collect();
     warn_of_shadows(&found, report);
-    found.into_iter().map(|(_, route)| route).collect()
+    found
 }

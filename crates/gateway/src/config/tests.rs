@@ -1135,3 +1135,7 @@ fn a_malformed_error_page_is_named_with_its_line() {
         "{said}"
     );
 }
+
+mod edge;
+mod blocklist;
+mod auth;

@@ -195,7 +195,10 @@ impl AllowListSettings {
         if !self.is_there() {
             return None;
         }
-        let sets = self.addresses.iter().map(|As(addresses)| addresses.set.clone());
+        let sets = self
+            .addresses
+            .iter()
+            .map(|As(addresses)| addresses.set.clone());
         let paths = self.paths.iter().map(|As(pattern)| pattern);
         // Bad patterns have been refused by `check`: this is what is left of a bad one.
         let everything = ["/{*everything}"];

@@ -1,7 +1,10 @@
 //! The sections of the settings, one file each.
 
+pub(super) mod access_log;
 pub(super) mod address;
 pub(super) mod admin;
+pub(super) mod auth;
+pub(super) mod blocklist;
 pub(super) mod client_address;
 pub(super) mod context;
 pub(super) mod cors;

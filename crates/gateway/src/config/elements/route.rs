@@ -11,6 +11,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
+use super::auth::RouteAuth;
 use super::cors::{CorsRule, CorsSettings};
 use super::envelope::{EnvelopeRule, RouteEnvelope};
 use super::filter::{FilterRule, FilterSettings, RawFilter};
@@ -49,6 +50,9 @@ pub(in crate::config) struct RawRoute {
     /// has settings of `[cors]`, which win here; with a `preset`, nothing of `[cors]` holds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) cors: Option<Toggle<CorsSettings>>,
+    /// `false` lets everybody in who is on the blocklist.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) blocklist: Option<bool>,
     /// `false` leaves it open in read-only mode, as `exempt` in `[read_only]` does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) read_only: Option<bool>,
@@ -56,6 +60,10 @@ pub(in crate::config) struct RawRoute {
     /// which win here.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(in crate::config) filter: Option<Toggle<RawFilter>>,
+    /// Who may use it: the name of an `[[auth.module]]` that it belongs to, wherever it lies.
+    /// `false`: it passes without a login.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(in crate::config) auth: Option<RouteAuth>,
 }
 
 /// What holds where a route says nothing.
@@ -81,12 +89,7 @@ impl RawRoute {
         report: &mut Report<'_>,
     ) -> Option<Route> {
         let cors = CorsRule::new(self.cors.as_ref(), base.cors, &path.key("cors"), report);
-        let filter = FilterRule::new(
-            self.filter.as_ref(),
-            base.filter,
-            &path.key("filter"),
-            report,
-        );
+        let filter = FilterRule::new(self.filter.as_ref(), base.filter, &path.key("filter"), report);
         let base = base.policy;
         let policy = match &self.idempotency {
             None => Some(Arc::clone(base)),
@@ -142,8 +145,10 @@ impl RawRoute {
             layers: RouteLayers {
                 envelope: EnvelopeRule::new(self.envelope.as_ref()),
                 cors,
+                blocklist: self.blocklist,
                 read_only: self.read_only,
                 filter,
+                auth: self.auth.clone().unwrap_or_default(),
             },
         })
     }
@@ -156,8 +161,10 @@ impl RawRoute {
             idempotency: Some(RouteIdempotency::Off),
             envelope: Some(Toggle::On),
             cors: Some(Toggle::On),
+            blocklist: Some(false),
             read_only: Some(false),
             filter: Some(Toggle::On),
+            auth: Some(RouteAuth::Exempt),
         }
     }
 
@@ -180,8 +187,10 @@ impl RawRoute {
             idempotency,
             envelope: route.layers.envelope.to_raw(),
             cors: route.layers.cors.to_raw(),
+            blocklist: route.layers.blocklist,
             read_only: route.layers.read_only,
             filter: route.layers.filter.to_raw(),
+            auth: Some(route.layers.auth.clone()).filter(|auth| *auth != RouteAuth::AsElsewhere),
         }
     }
 }

@@ -27,6 +27,11 @@ impl SecretText {
         Secret::from_passphrase(&self.0)
     }
 
+    /// The text itself.
+    pub(in crate::config) fn expose(&self) -> &str {
+        &self.0
+    }
+
     /// The secret in a file, without the line break at its end.
     pub(in crate::config) fn read(
         file: &FilePath,

@@ -640,3 +640,102 @@ async fn text_lines_reach_the_writer_whole_and_in_order() {
     }
     assert!(!text.contains('\u{9b}') && !text.contains('\u{202e}'));
 }
+
+/// What a real server makes of bodies: it is the one that drops them.
+mod served {
+    use axum::Router;
+    use axum::body::Body as AxumBody;
+    use axum::routing::get;
+    use std::io::{Read as _, Write as _};
+    use std::net::TcpStream;
+
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    async fn connect(log: &Log) -> TcpStream {
+        let app = Router::new()
+            .route("/whole", get(async || "hello"))
+            .route("/nothing", get(async || http::StatusCode::NO_CONTENT))
+            .route("/never", get(std::future::pending::<&str>))
+            .route(
+                "/pieces",
+                get(async || {
+                    let pieces = ["a", "b"].map(Ok::<_, Infallible>);
+                    AxumBody::from_stream(futures_util::stream::iter(pieces))
+                }),
+            )
+            .route(
+                "/endless",
+                get(async || {
+                    let piece = Bytes::from(vec![b'x'; 1 << 16]);
+                    let pieces = std::iter::repeat_with(move || Ok::<_, Infallible>(piece.clone()));
+                    AxumBody::from_stream(futures_util::stream::iter(pieces))
+                }),
+            )
+            .layer(RecordBodyLayer::new())
+            .layer(log.layer());
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        TcpStream::connect(address).unwrap()
+    }
+
+    fn ask(client: &mut TcpStream, method: &str, path: &str) {
+        let request = format!("{method} {path} HTTP/1.1\r\nhost: a\r\n\r\n");
+        client.write_all(request.as_bytes()).unwrap();
+    }
+
+    async fn until_logged(log: &Log) {
+        let logged = async {
+            while log.writer.queue().written() == 0 {
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        tokio::time::timeout(LIMIT, logged).await.expect("a row");
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn answers_that_were_sent_are_complete() {
+        for (method, path, status) in [
+            ("GET", "/whole", 200),
+            ("HEAD", "/whole", 200),
+            ("GET", "/nothing", 204),
+            ("GET", "/pieces", 200),
+            ("HEAD", "/endless", 200),
+            ("GET", "/unknown", 404),
+        ] {
+            let log = Log::new();
+            let mut client = connect(&log).await;
+            ask(&mut client, method, path);
+            // The connection stays open.
+            until_logged(&log).await;
+            let row = log.one().await.1;
+            assert_eq!(
+                (row.status, row.ending),
+                (status, Ending::Complete),
+                "{method} {path}"
+            );
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn clients_that_hang_up_are_logged_as_such() {
+        let log = Log::new();
+        let mut client = connect(&log).await;
+        ask(&mut client, "GET", "/endless");
+        client.read_exact(&mut [0]).unwrap();
+        drop(client);
+        until_logged(&log).await;
+        let row = log.one().await.1;
+        assert_eq!((row.status, row.ending), (200, Ending::HungUp));
+
+        let log = Log::new();
+        let mut client = connect(&log).await;
+        ask(&mut client, "GET", "/never");
+        drop(client);
+        until_logged(&log).await;
+        let row = log.one().await.1;
+        assert_eq!((row.status, row.ending), (499, Ending::HungUp));
+    }
+}

@@ -335,3 +335,15 @@ async fn old_rows_go_by_steps_until_none_is_left() {
     assert_eq!(inner.list(&all).await.unwrap().len(), 1);
     assert_eq!(writer.shutdown(LONG).await.lost, 0);
 }
+
+#[tokio::test]
+async fn a_row_that_cannot_be_made_takes_no_other_with_it() {
+    let (sink, writer) = start(Scripted::default(), options());
+    let queue = writer.queue();
+    queue.offer(|| row(1));
+    queue.offer(|| panic!("on purpose"));
+    queue.offer(|| row(2));
+    assert_eq!(writer.shutdown(LONG).await, Flushed { lost: 0 });
+    assert_eq!((queue.written(), queue.dropped()), (2, 1));
+    assert_eq!(sink.batches().iter().sum::<usize>(), 2);
+}

@@ -85,6 +85,14 @@ impl Reloader {
             ),
             ("[blocklist]", started.blocklist == new.blocklist),
             ("[limits]", started.limits == new.limits),
+            (
+                "`switchable` of [read_only]",
+                started.read_only.is_there() == new.read_only.is_there(),
+            ),
+            (
+                "`proxy_protocol` of [client_address]",
+                started.client_address.proxy_protocol() == new.client_address.proxy_protocol(),
+            ),
             ("`format` of [log]", started.log.format == new.log.format),
         ];
         let changed = fixed.iter().filter(|(_, same)| !same);

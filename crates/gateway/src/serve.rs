@@ -162,6 +162,10 @@ impl Gateway {
                 tally: Tally::default(),
                 records: records.clone(),
                 blocklist: shared.blocklist.clone(),
+                read_only: settings
+                    .read_only
+                    .is_there()
+                    .then(|| shared.read_only.clone()),
                 console: logs.console({
                     let switch = shared.read_only.clone();
                     move || switch.is_on()

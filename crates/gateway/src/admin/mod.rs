@@ -5,6 +5,7 @@ mod blocklist;
 mod guard;
 mod health;
 mod metrics;
+mod read_only;
 
 use std::sync::Arc;
 
@@ -13,6 +14,7 @@ use axum::middleware::from_fn;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use onlyonce_pipeline::blocklist::Blocklist;
+use onlyonce_pipeline::read_only::ReadOnly;
 use tokio_util::sync::CancellationToken;
 
 use crate::console::{self, Console};
@@ -29,6 +31,8 @@ pub(crate) use metrics::{Tally, describe as describe_metrics};
 pub(crate) struct Admin {
     pub(crate) records: Records,
     pub(crate) blocklist: Option<Blocklist>,
+    /// Where a layer follows it.
+    pub(crate) read_only: Option<ReadOnly>,
     /// The access log's pages, where rows are kept.
     pub(crate) console: Option<Console>,
     pub(crate) prometheus: PrometheusHandle,
@@ -48,6 +52,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/api/keys/{id}/resolve", post(api::resolve))
         .route("/-/reload", post(api::reload))
         .merge(blocklist::router(admin.blocklist.clone()))
+        .merge(read_only::router(admin.read_only.clone()))
         .layer(from_fn(guard::refuse_foreign_pages));
     let console = admin.console.clone().map(console::router);
     let console = console.unwrap_or_default();

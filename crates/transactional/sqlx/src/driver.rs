@@ -2,7 +2,7 @@
 
 use onlyonce_core::{Changes, Operation, RecordId, StoreError, Watchers};
 use onlyonce_postgres::transactional::{
-    Driver, Failure, Found, RawRecord, SAVEPOINT, Sql, UNDO, Written,
+    Driver, Failure, Found, RawRecord, SAVEPOINT, Sql, UNDO, Written, Wrote,
 };
 use sqlx::postgres::PgRow;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, Transaction};
@@ -47,8 +47,8 @@ impl Driver for Sqlx {
         &self,
         transaction: &mut Self::Transaction,
         record: &Written<'_>,
-    ) -> Result<bool, Failure> {
-        sqlx::query_scalar(AssertSqlSafe(self.sql.write.as_str()))
+    ) -> Result<Wrote, Failure> {
+        let wrote = sqlx::query_as(AssertSqlSafe(self.sql.write.as_str()))
             .bind(record.id)
             .bind(record.fence)
             .bind(record.nonce)
@@ -60,8 +60,9 @@ impl Driver for Sqlx {
             .bind(record.age)
             .bind(record.keep)
             .fetch_one(&mut **transaction)
-            .await
-            .map_err(failure)
+            .await;
+        let (applied, ours) = wrote.map_err(failure)?;
+        Ok(Wrote { applied, ours })
     }
 
     async fn commit(&self, transaction: Self::Transaction) -> Result<(), Failure> {

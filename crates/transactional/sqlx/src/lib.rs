@@ -52,6 +52,7 @@
 //! | 400 or above, and the policy does not store it; a panic; an error | undone | none |
 //! | below 400 after a statement has failed, or not stored by the policy | undone | none; the client gets 503 |
 //! | the commit fails (a serialization failure, a deferred constraint) | undone | none; the client gets 503 |
+//! | any, after the handler has ended the transaction by itself (`COMMIT`, `ROLLBACK`) | whatever it did | unknown: 503, then 409 until it is resolved |
 //!
 //! A response longer than the policy keeps, and an event stream, goes to the client as it comes, and
 //! is cut short if the commit fails.
@@ -75,5 +76,6 @@ mod listen;
 mod store;
 mod tx;
 
+pub use onlyonce_postgres::transactional::NoTransaction;
 pub use store::{Builder, TransactionalStore};
-pub use tx::{NoTransaction, Tx};
+pub use tx::Tx;

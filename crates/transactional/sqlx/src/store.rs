@@ -13,7 +13,7 @@ use sqlx::PgPool;
 
 use crate::driver::Sqlx;
 use crate::listen::Listener;
-use crate::tx::{NoTransaction, Tx};
+use crate::{NoTransaction, Tx};
 
 /// A store whose claims are transactions. Cloning is cheap and gives the same store.
 ///
@@ -102,8 +102,7 @@ impl TransactionalStore {
     /// When the claim is not one of this store's that is being executed, or its transaction is in
     /// use already.
     pub fn transaction(&self, claimed: &Claimed) -> Result<Tx, NoTransaction> {
-        let lent = self.0.borrow(claimed.id(), claimed.fence())?;
-        Ok(Tx(lent))
+        self.0.borrow(claimed.id(), claimed.fence()).map(Tx)
     }
 
     /// How many executions hold a transaction open.

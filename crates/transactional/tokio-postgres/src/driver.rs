@@ -5,7 +5,7 @@ use std::time::Duration;
 use deadpool_postgres::Pool;
 use onlyonce_core::{Changes, Operation, RecordId, StoreError, Watchers};
 use onlyonce_postgres::transactional::{
-    Borrowed, Driver, Failure, Found, Listener, RawRecord, SAVEPOINT, Sql, UNDO, Written,
+    Borrowed, Driver, Failure, Found, Listener, RawRecord, SAVEPOINT, Sql, UNDO, Written, Wrote,
 };
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
@@ -53,7 +53,7 @@ impl Driver for TokioPostgres {
         &self,
         transaction: &mut Borrowed,
         record: &Written<'_>,
-    ) -> Result<bool, Failure> {
+    ) -> Result<Wrote, Failure> {
         let parameters: [(&(dyn ToSql + Sync), Type); 10] = [
             (&record.id, Type::BYTEA),
             (&record.fence, Type::INT8),
@@ -68,7 +68,10 @@ impl Driver for TokioPostgres {
         ];
         let client = transaction.client();
         let row = client.query_typed_one(&self.sql.write, &parameters).await?;
-        Ok(row.try_get(0)?)
+        Ok(Wrote {
+            applied: row.try_get(0)?,
+            ours: row.try_get(1)?,
+        })
     }
 
     async fn commit(&self, transaction: Borrowed) -> Result<(), Failure> {

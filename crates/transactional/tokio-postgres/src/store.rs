@@ -15,7 +15,7 @@ use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Config, Socket};
 
 use crate::driver::TokioPostgres;
-use crate::tx::{NoTransaction, Tx};
+use crate::{NoTransaction, Tx};
 
 /// How long a step of the connection that listens may take.
 const LISTENING: Duration = Duration::from_secs(5);
@@ -134,8 +134,7 @@ impl TransactionalStore {
     /// When the claim is not one of this store's that is being executed, or its transaction is in
     /// use already.
     pub fn transaction(&self, claimed: &Claimed) -> Result<Tx, NoTransaction> {
-        let lent = self.0.borrow(claimed.id(), claimed.fence())?;
-        Ok(Tx(lent))
+        self.0.borrow(claimed.id(), claimed.fence()).map(Tx)
     }
 
     /// How many executions hold a transaction open.

@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Deref;
 
 use deadpool_postgres::Client;
-use onlyonce_postgres::transactional::{Borrowed, Lent, NotLent, UNDO};
+use onlyonce_postgres::transactional::{Borrowed, Lent, UNDO};
 use tokio_postgres::Error;
 
 use crate::savepoint::Savepoint;
@@ -60,37 +60,3 @@ impl fmt::Debug for Tx {
         f.write_str("Tx")
     }
 }
-
-/// Why there is no transaction to be had.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum NoTransaction {
-    /// The request has no key, so that nobody would commit: set `required` in the policy.
-    NoKey,
-    /// The claim is of another store, or its execution has ended.
-    NotExecuting,
-    /// Somebody else has it: another extractor of the same request, or a task that was not waited
-    /// for.
-    InUse,
-}
-
-impl From<NotLent> for NoTransaction {
-    fn from(why: NotLent) -> Self {
-        match why {
-            NotLent::NotExecuting => Self::NotExecuting,
-            NotLent::InUse => Self::InUse,
-        }
-    }
-}
-
-impl fmt::Display for NoTransaction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::NoKey => "the request has no idempotency key, and needs one here",
-            Self::NotExecuting => "the claim is not one that this store executes",
-            Self::InUse => "the request's transaction is in use already",
-        })
-    }
-}
-
-impl std::error::Error for NoTransaction {}

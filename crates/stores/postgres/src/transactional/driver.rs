@@ -30,12 +30,12 @@ pub trait Driver: Send + Sync + 'static {
         transaction: &mut Self::Transaction,
     ) -> impl Future<Output = Result<(), Failure>> + Send;
 
-    /// Writes the record; false when another one is there.
+    /// Writes the record.
     fn write(
         &self,
         transaction: &mut Self::Transaction,
         record: &Written<'_>,
-    ) -> impl Future<Output = Result<bool, Failure>> + Send;
+    ) -> impl Future<Output = Result<Wrote, Failure>> + Send;
 
     fn commit(
         &self,
@@ -102,6 +102,16 @@ pub struct Written<'a> {
     pub keep: i64,
 }
 
+/// What became of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Wrote {
+    /// It is written; if not, another one is there.
+    pub applied: bool,
+    /// It is in the transaction that the claim began. If not, the handler has ended that one by
+    /// itself, and the record says that the outcome is unknown.
+    pub ours: bool,
+}
+
 impl Sql {
     /// # Errors
     /// When it can't be a schema's name.
@@ -109,9 +119,18 @@ impl Sql {
         let schema = Schema::new(schema)?;
         let name = schema.quoted();
         Ok(Self {
-            claim: format!("SELECT * FROM {name}.begin_claim($1, NULL)"),
+            // The setting goes with the transaction, whoever ends it.
+            claim: format!(
+                "SELECT c.*, set_config('onlyonce.fence', c.fence::text, true) \
+                 FROM {name}.begin_claim($1, NULL) c"
+            ),
+            // In a transaction that is not ours any more nobody knows what stands.
             write: format!(
-                "SELECT {name}.end_claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, NULL)"
+                "SELECT {name}.end_claim($1, $2, $3, CASE WHEN ours THEN $4 ELSE 1::smallint END, \
+                     CASE WHEN ours THEN $5 END, $6, CASE WHEN ours THEN $7 END, $8, $9, $10, NULL), \
+                     ours \
+                 FROM (SELECT coalesce(current_setting('onlyonce.fence', true), '') \
+                           = $2::bigint::text AS ours) t"
             ),
             committed: format!("SELECT {name}.was_committed($1, $2)"),
             watch: format!("SELECT {name}.watch($1)"),

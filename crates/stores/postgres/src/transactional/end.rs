@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::Inner;
-use super::driver::Driver;
+use super::driver::{Driver, Wrote};
 use super::executions::{Ended, Execution, Slot};
 use super::failure::Failure;
 use crate::store::fence_number;
@@ -134,8 +134,18 @@ impl<D: Driver> Inner<D> {
                 "the handler has answered, and still holds its transaction",
             ));
         };
-        let written = in_time(self.write(ending, &mut transaction)).await;
-        if !written.unwrap_or_else(|silence| Err(refused(silence)))? {
+        let wrote = in_time(self.write(ending, &mut transaction)).await;
+        let wrote = wrote.unwrap_or_else(|silence| Err(refused(silence)))?;
+        if !wrote.ours {
+            let _ = in_time(self.driver.commit(transaction)).await;
+            return Err(StoreError::new(
+                OPERATION,
+                StoreErrorKind::Poisoned,
+                "the handler has ended its transaction by itself: nobody knows what of it stands, \
+                 and the key is held",
+            ));
+        }
+        if !wrote.applied {
             let _ = in_time(self.driver.rollback(transaction)).await;
             return Ok(Fenced::Superseded);
         }
@@ -153,16 +163,20 @@ impl<D: Driver> Inner<D> {
         }
     }
 
-    /// Writes the record into the transaction; false when another one is there.
+    /// Writes the record into the transaction.
     async fn write(
         &self,
         ending: &Ending,
         transaction: &mut D::Transaction,
-    ) -> Result<bool, StoreError> {
+    ) -> Result<Wrote, StoreError> {
         let status = ending.status();
         if status >= 500 {
             // A failure that the policy keeps must not keep half of what was done.
-            self.driver.undo(transaction).await.map_err(refused)?;
+            match self.driver.undo(transaction).await {
+                // There is nothing of ours to go back to: writing finds out.
+                Err(failure) if failure.is_state(&["25P01", "3B001"]) => {}
+                undone => undone.map_err(refused)?,
+            }
         }
         let record = ending.written();
         match self.driver.write(transaction, &record).await {

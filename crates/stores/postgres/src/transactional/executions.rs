@@ -10,6 +10,8 @@ use onlyonce_core::{
 use tokio::sync::{OwnedMutexGuard, watch};
 use tokio::time::Instant;
 
+use super::refusal::NoTransaction;
+
 /// `None` once it has ended.
 pub(super) type Slot<T> = Arc<tokio::sync::Mutex<Option<T>>>;
 
@@ -32,15 +34,6 @@ pub(super) struct Execution<T> {
 
 /// A transaction, lent to whoever executes; dropping it gives it back.
 pub struct Lent<T>(OwnedMutexGuard<Option<T>>);
-
-/// Why no transaction is lent.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotLent {
-    /// The claim is of another store, or its execution has ended.
-    NotExecuting,
-    /// Somebody else has it.
-    InUse,
-}
 
 impl<T> Deref for Lent<T> {
     type Target = T;
@@ -100,16 +93,16 @@ impl<T> Executions<T> {
         is.then(|| all.remove(id)).flatten()
     }
 
-    pub(super) fn borrow(&self, id: &RecordId, fence: Fence) -> Result<Lent<T>, NotLent> {
+    pub(super) fn borrow(&self, id: &RecordId, fence: Fence) -> Result<Lent<T>, NoTransaction> {
         let slot = match self.lock().get(id) {
             Some(execution) if execution.fence == fence && execution.ending.is_none() => {
                 Arc::clone(&execution.slot)
             }
-            _ => return Err(NotLent::NotExecuting),
+            _ => return Err(NoTransaction::NotExecuting),
         };
-        let guard = slot.try_lock_owned().map_err(|_| NotLent::InUse)?;
+        let guard = slot.try_lock_owned().map_err(|_| NoTransaction::InUse)?;
         if guard.is_none() {
-            return Err(NotLent::NotExecuting);
+            return Err(NoTransaction::NotExecuting);
         }
         Ok(Lent(guard))
     }

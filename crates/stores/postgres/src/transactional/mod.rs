@@ -7,6 +7,7 @@ mod driver;
 mod end;
 mod executions;
 mod failure;
+mod refusal;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,9 +22,10 @@ use crate::migrate::CURRENT;
 pub use crate::query::Borrowed;
 pub use crate::record::RawRecord;
 use crate::store::misconfigured;
-pub use driver::{Driver, Found, Sql, Written};
-pub use executions::{Lent, NotLent};
+pub use driver::{Driver, Found, Sql, Written, Wrote};
+pub use executions::Lent;
 pub use failure::Failure;
+pub use refusal::NoTransaction;
 
 /// Where an execution's transaction goes back to when it is to have had no effects.
 pub const SAVEPOINT: &str = "SAVEPOINT onlyonce";
@@ -121,7 +123,11 @@ impl<D: Driver> Transactions<D> {
     ///
     /// # Errors
     /// When there is none to be had.
-    pub fn borrow(&self, id: &RecordId, fence: Fence) -> Result<Lent<D::Transaction>, NotLent> {
+    pub fn borrow(
+        &self,
+        id: &RecordId,
+        fence: Fence,
+    ) -> Result<Lent<D::Transaction>, NoTransaction> {
         self.0.executions.borrow(id, fence)
     }
 

@@ -65,6 +65,17 @@ async fn transfer(
             tx.execute(broken, &[]).await.map_err(failed)?;
             Ok("all is well".to_owned())
         }
+        "commit" | "commit and fail" | "commit and begin" => {
+            tx.batch_execute("COMMIT").await.map_err(failed)?;
+            match body.as_str() {
+                "commit and fail" => Err((StatusCode::INTERNAL_SERVER_ERROR, "failed")),
+                "commit and begin" => {
+                    tx.batch_execute("BEGIN").await.map_err(failed)?;
+                    Ok("all is well".to_owned())
+                }
+                _ => Ok("all is well".to_owned()),
+            }
+        }
         "slow" => {
             tokio::time::sleep(Duration::from_millis(300)).await;
             Ok(format!("transferred by execution {number}"))
@@ -232,6 +243,27 @@ async fn what_is_not_committed_has_not_happened() {
         assert_eq!(node.send("kept", "fail").await, failed);
     }
     assert_eq!((node.executions(), transfers(&pool).await), (1, before));
+}
+
+/// A handler must not end its transaction: if it does, nobody knows what stands, and the key is
+/// held rather than executed again.
+#[tokio::test]
+async fn a_handler_that_ends_its_transaction_is_found_out() {
+    let (server, pool) = bank().await;
+    // `stripe` keeps failures too.
+    let node = Node::new(&server.url(), Policy::new(Profile::Stripe)).await;
+    for (number, key) in ["commit", "commit and fail", "commit and begin"]
+        .into_iter()
+        .enumerate()
+    {
+        let first = node.send(key, key).await;
+        assert_eq!(first.0, 503, "{key}: {first:?}");
+        let (status, body) = node.send(key, key).await;
+        assert_eq!(status, 409, "{key}: {body}");
+        assert!(body.contains("outcome-unknown"), "{key}: {body}");
+        assert_eq!(node.executions(), number + 1);
+        assert_eq!(transfers(&pool).await, number as i64 + 1);
+    }
 }
 
 #[tokio::test]

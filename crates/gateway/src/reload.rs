@@ -93,6 +93,11 @@ impl Reloader {
                 "`proxy_protocol` of [client_address]",
                 started.client_address.proxy_protocol() == new.client_address.proxy_protocol(),
             ),
+            (
+                "`state` of [auth]",
+                started.auth.state() == new.auth.state(),
+            ),
+            ("[blocklist]", started.blocklist == new.blocklist),
             ("`format` of [log]", started.log.format == new.log.format),
         ];
         let changed = fixed.iter().filter(|(_, same)| !same);

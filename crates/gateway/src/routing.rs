@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use onlyonce::{Principal, RouteLabel, RoutePolicy};
+use onlyonce_pipeline::cors::requested_method;
 
 use crate::config::RouteTable;
 use crate::pipeline::RouteStack;
@@ -54,7 +55,10 @@ impl Routing {
             request.extensions_mut().insert(principal);
         }
 
-        let matched = self.table.resolve(request.method(), request.uri().path());
+        // A preflight asks for the route of the request that is to follow.
+        let asked_for = requested_method(request);
+        let method = asked_for.as_ref().unwrap_or(request.method());
+        let matched = self.table.resolve(method, request.uri().path());
         let stack = match matched.index {
             Some(index) => self.stacks.get(index),
             None => self.stacks.last(),

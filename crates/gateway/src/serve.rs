@@ -19,9 +19,9 @@ use crate::admin::{self, Admin, Tally};
 use crate::config::{Settings, Sources};
 use crate::front::{self, FrontOptions};
 use crate::log;
+use crate::pipeline::Shared;
 use crate::records::Records;
 use crate::reload::Reloader;
-use crate::pipeline::Shared;
 use crate::stack::Live;
 use crate::tls::TlsAcceptor;
 

@@ -12,11 +12,12 @@ use http::{Request, Response};
 use http_body_util::Either;
 use onlyonce::http::ResponseBody;
 use onlyonce::{Engine, Idempotency, IdempotencyLayer};
+use onlyonce_pipeline::Answers;
 use pin_project_lite::pin_project;
 use tower::Layer as _;
 use tower_service::Service;
 
-use crate::config::{RouteLayers, Settings};
+use crate::config::{AuthError, RouteLayers, Settings};
 use crate::front::FrontBody;
 use crate::pipeline::{RouteStack, Shared, StackBody, StackFuture};
 use crate::proxy::Proxy;
@@ -34,13 +35,10 @@ pub(crate) struct Live {
 }
 
 impl Live {
-    pub(crate) fn new(
-        settings: &Settings,
-        engine: Engine,
-        shared: Shared,
-    ) -> Result<Self, UpstreamError> {
+    pub(crate) fn new(settings: &Settings, engine: Engine, shared: Shared) -> anyhow::Result<Self> {
         let proxy = Arc::new(ArcSwap::from_pointee(proxy(settings)?));
-        let routing = routing(settings, &shared, &engine, &Origin::new(Arc::clone(&proxy)));
+        let origin = Origin::new(Arc::clone(&proxy));
+        let routing = routing(settings, &shared, &engine, &origin)?;
         Ok(Self {
             routing: Arc::new(ArcSwap::from_pointee(routing)),
             proxy,
@@ -50,10 +48,10 @@ impl Live {
     }
 
     /// What is to follow: made first, as that may fail.
-    pub(crate) fn next(&self, settings: &Settings) -> Result<Next, UpstreamError> {
+    pub(crate) fn next(&self, settings: &Settings) -> anyhow::Result<Next> {
         let origin = Origin::new(Arc::clone(&self.proxy));
         Ok(Next {
-            routing: routing(settings, &self.shared, &self.engine, &origin),
+            routing: routing(settings, &self.shared, &self.engine, &origin)?,
             proxy: proxy(settings)?,
         })
     }
@@ -90,18 +88,23 @@ fn routing(
     shared: &Shared,
     engine: &Engine,
     origin: &Origin,
-) -> Routing {
+) -> Result<Routing, AuthError> {
+    // Built once: a policy of roles may be long.
+    let auth = settings
+        .auth
+        .build(shared.sessions.as_ref(), Answers::new())?
+        .map(|auth| auth.layer);
     let elsewhere = RouteLayers::default();
     let layers = settings.routes.iter().map(|route| route.layers());
     let stacks = layers
         .chain([&elsewhere])
-        .map(|layers| RouteStack::new(settings, layers, shared, engine, origin))
+        .map(|layers| RouteStack::new(settings, layers, shared, auth.as_ref(), engine, origin))
         .collect();
-    Routing::new(
+    Ok(Routing::new(
         settings.routes.clone(),
         settings.principal_header.clone(),
         stacks,
-    )
+    ))
 }
 
 fn proxy(settings: &Settings) -> Result<Proxy, UpstreamError> {

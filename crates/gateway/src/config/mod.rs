@@ -30,9 +30,7 @@ mod tree;
 
 pub use elements::access_log::{AccessLogSettings, LineTarget, RowStore, RowUrl};
 pub use elements::admin::AdminSettings;
-pub use elements::auth::{
-    Auth, AuthError, AuthSettings, ModuleKind, ModuleSettings, RouteAuth,
-};
+pub use elements::auth::{Auth, AuthError, AuthSettings, ModuleKind, ModuleSettings, RouteAuth};
 pub use elements::blocklist::{AllowListSettings, BlocklistSettings, BlocklistUrl};
 pub use elements::client_address::ClientAddressSettings;
 pub use elements::context::ContextSettings;

@@ -22,9 +22,9 @@ use super::scalar::{As, OrOff};
 use super::source::Sources;
 use super::tree::Path;
 use super::{
-    AllowListSettings, BlocklistSettings,
-    AccessLogSettings, AdminSettings, AuthSettings, ContextSettings, EnvelopeSettings, LimitSettings,
-    ClientAddressSettings, CorsSettings, FilterSettings, LogSettings, ProxySettings, ReadOnlySettings, StoreSettings, TlsSettings,
+    AccessLogSettings, AdminSettings, AllowListSettings, AuthSettings, BlocklistSettings,
+    ClientAddressSettings, ContextSettings, CorsSettings, EnvelopeSettings, FilterSettings,
+    LimitSettings, LogSettings, ProxySettings, ReadOnlySettings, StoreSettings, TlsSettings,
 };
 
 /// All settings of the gateway, typed and checked.
@@ -119,10 +119,10 @@ impl Settings {
             _ => None,
         };
         let base = Base {
-                    policy: &policy,
-                    cors: &raw.cors,
-                    filter: &filter,
-                };
+            policy: &policy,
+            cors: &raw.cors,
+            filter: &filter,
+        };
         let routes = routes(&raw.route, &base, report);
         let placed: Vec<(Path, &Route)> = routes
             .iter()

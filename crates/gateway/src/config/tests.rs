@@ -640,6 +640,7 @@ limits = { max_connections = 1, max_header_bytes = "1MiB", max_headers = 8, head
 log = { format = "json", level = "trace" }
 context = { enabled = true, trace_context = "accept" }
 envelope = { enabled = true, status_mode = "always-200", debug = true, language = "zh-CN", read_codes = true }
+access_log = { enabled = true, lines = "stderr", format = "json", store = "sqlite:/var/log/requests.db", modules = ["admin"], skip_codes = [-1], skip_paths = ["/healthz"], skip_bodies = ["/upload/{*rest}"], max_body = "1KiB", redact = ["card_number"], redact_headers = ["X-Card"], retention = "7d", queue = 7, batch = 3, linger = "2s" }
 [store]
 url = "file:/var/lib/onlyonce"
 durability = "relaxed"
@@ -1136,6 +1137,7 @@ fn a_malformed_error_page_is_named_with_its_line() {
     );
 }
 
-mod edge;
-mod blocklist;
+mod access_log;
 mod auth;
+mod blocklist;
+mod edge;

@@ -38,8 +38,8 @@ use crate::tls::TlsAcceptor;
 
 pub use body::{BodyReadError, FrontBody};
 pub use guard::{FrameLimits, Framer, Step, Violation};
-pub use options::{FrontOptions, ProxyProtocol};
 pub(crate) use options::LONGEST;
+pub use options::{FrontOptions, ProxyProtocol};
 pub use service::{Held, Hold, Peer};
 
 /// How a shutdown went.

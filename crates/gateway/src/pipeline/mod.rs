@@ -8,6 +8,7 @@ mod problem;
 mod rescued;
 mod shared;
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,20 +19,22 @@ use onlyonce::{Engine, IdempotencyLayer};
 use onlyonce_core::BoxError;
 use onlyonce_pipeline::Answers;
 use onlyonce_pipeline::access_log::RecordBodyLayer;
-use onlyonce_pipeline::blocklist::BlocklistLayer;
+use onlyonce_pipeline::auth::AuthLayer;
+use onlyonce_pipeline::blocklist::{AllowListLayer, BlocklistLayer};
 use onlyonce_pipeline::catch_panic::CatchPanicLayer;
 use onlyonce_pipeline::cors::CorsLayer;
 use onlyonce_pipeline::envelope::{EnvelopeLayer, ReadCodesLayer};
 use onlyonce_pipeline::filter::schema::SchemaLayer;
 use onlyonce_pipeline::read_only::ReadOnlyLayer;
 use tower::Layer;
+use tower_service::Service;
 
 use crate::config::{RouteLayers, Settings};
 use crate::front::FrontBody;
 use crate::rescue::Origin;
 
-pub(crate) use boxed::{StackBody, StackFuture};
 use boxed::{Stack, boxed};
+pub(crate) use boxed::{StackBody, StackFuture};
 pub(crate) use shared::Shared;
 
 /// The stack of one route, if it has more layers than idempotency.
@@ -44,10 +47,11 @@ impl RouteStack {
         settings: &Settings,
         layers: &RouteLayers,
         shared: &Shared,
+        auth: Option<&AuthLayer>,
         engine: &Engine,
         origin: &Origin,
     ) -> Option<Self> {
-        let recipe = Recipe::new(settings, layers, shared, engine, origin)?;
+        let recipe = Recipe::new(settings, layers, shared, auth, engine, origin)?;
         Some(Self(match &shared.access_log {
             // Outermost: it sees every answer, and every body on its way in.
             Some(log) => boxed(log.layer(RecordBodyLayer::new().layer(recipe.outside()))),
@@ -68,8 +72,9 @@ struct Recipe<'s> {
     answers: Answers,
     cors: Option<CorsLayer>,
     blocklist: Option<BlocklistLayer>,
-    allow_list: Option<onlyonce_pipeline::blocklist::AllowListLayer>,
+    allow_list: Option<AllowListLayer>,
     read_only: Option<ReadOnlyLayer>,
+    auth: Option<AuthLayer>,
     filter: Option<SchemaLayer>,
     envelope: bool,
 }
@@ -79,6 +84,7 @@ impl<'s> Recipe<'s> {
         settings: &'s Settings,
         layers: &RouteLayers,
         shared: &Shared,
+        auth: Option<&AuthLayer>,
         engine: &'s Engine,
         origin: &'s Origin,
     ) -> Option<Self> {
@@ -105,6 +111,7 @@ impl<'s> Recipe<'s> {
             blocklist: blocklist.map(|list| BlocklistLayer::new(list.clone(), answers.clone())),
             allow_list: settings.allow_list.layer(answers.clone()),
             read_only,
+            auth: auth.map(|auth| auth.clone().with_answers(answers.clone())),
             filter: layers.filter.layer(&settings.filter, answers.clone()),
             envelope: layers.envelope.on.unwrap_or(settings.envelope.enabled),
             answers,
@@ -113,6 +120,7 @@ impl<'s> Recipe<'s> {
             && recipe.blocklist.is_none()
             && recipe.allow_list.is_none()
             && recipe.read_only.is_none()
+            && recipe.auth.is_none()
             && recipe.filter.is_none()
             && !recipe.envelope
             && !settings.envelope.read_codes
@@ -129,6 +137,8 @@ impl<'s> Recipe<'s> {
     {
         // A keyed request is executed at most once from here on; the policy comes with it.
         let stack = boxed(self.idempotency().layer(self.filtered::<RequestBody<B>>()));
+        // Who calls, and so whose keys they are; a replay, too, is only for who may see it.
+        let stack = optional(self.auth.as_ref(), stack);
         let stack = optional(self.read_only.as_ref(), stack);
         // Who may not come at all, before anything costs much.
         let stack = optional(self.allow_list.as_ref(), stack);
@@ -187,9 +197,8 @@ impl<'s> Recipe<'s> {
 fn optional<L, B, R>(layer: Option<&L>, stack: Stack<B>) -> Stack<B>
 where
     L: Layer<Stack<B>>,
-    L::Service: tower_service::Service<Request<B>, Response = Response<R>, Error = std::convert::Infallible>,
+    L::Service: Service<Request<B>, Response = Response<R>, Error = Infallible, Future: Send>,
     L::Service: Clone + Send + Sync + 'static,
-    <L::Service as tower_service::Service<Request<B>>>::Future: Send,
     B: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<BoxError>,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use http::HeaderName;
 use onlyonce_pipeline::access_log::{AccessLogLayer, Rules};
+use onlyonce_pipeline::auth::SharedTokenStore;
 use onlyonce_pipeline::blocklist::Blocklist;
 use onlyonce_pipeline::read_only::ReadOnly;
 
@@ -17,6 +18,8 @@ use crate::config::Settings;
 pub(crate) struct Shared {
     pub(crate) read_only: ReadOnly,
     pub(crate) blocklist: Option<Blocklist>,
+    /// Where sessions are kept.
+    pub(crate) sessions: Option<SharedTokenStore>,
     pub(crate) access_log: Option<AccessLogLayer>,
     log_rules: Option<Arc<ArcSwap<Rules>>>,
 }
@@ -28,6 +31,7 @@ impl Shared {
         let shared = Self {
             read_only: ReadOnly::new(settings.read_only.enabled),
             blocklist: blocklist::open(&settings.blocklist, &settings.store.url).await?,
+            sessions: settings.auth.open_state().await?,
             access_log: logs.layer(),
             log_rules: Some(logs.rules()),
         };

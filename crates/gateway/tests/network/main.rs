@@ -6,6 +6,7 @@ mod forwarding;
 mod framing;
 mod harness;
 mod limits;
+mod proxy_protocol;
 mod streaming;
 mod tls;
 mod upgrades;

@@ -5,8 +5,9 @@ use bytes::Bytes;
 use http::{Request, Version};
 use http_body_util::{BodyExt, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use onlyonce_gateway::front::FrontOptions;
+use onlyonce_gateway::front::{FrontOptions, ProxyProtocol};
 use onlyonce_gateway::tls::{TlsAcceptor, TlsError, TlsOptions, TrustOptions};
+use onlyonce_pipeline::client_addr::TrustedProxies;
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use std::path::PathBuf;
@@ -56,10 +57,18 @@ impl Files {
         addr: std::net::SocketAddr,
         alpn: &[&str],
     ) -> std::io::Result<TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(addr).await?;
+        self.connect_on(stream, alpn).await
+    }
+
+    async fn connect_on(
+        &self,
+        stream: TcpStream,
+        alpn: &[&str],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
         let mut config = onlyonce_gateway::tls::client_config(&self.trust()).unwrap();
         config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
         let connector = tokio_rustls::TlsConnector::from(Arc::new(config));
-        let stream = TcpStream::connect(addr).await?;
         let name = ServerName::try_from("localhost").unwrap();
         connector.connect(name, stream).await
     }
@@ -313,4 +322,33 @@ async fn an_https_upstream_that_offers_http2_gets_it_except_for_upgrades() {
         .unwrap();
     assert_eq!(&hello, b"hello");
     assert_eq!(*made.lock().unwrap(), [true, false]);
+}
+
+#[tokio::test]
+async fn the_proxy_protocol_comes_before_tls() {
+    let files = Files::new();
+    let upstream = RawUpstream::answering(OK).await;
+    let mut front = FrontOptions::default();
+    front.proxy_protocol = Some(ProxyProtocol {
+        trusted: TrustedProxies::parse(["127.0.0.1"]).unwrap(),
+        timeout: DEADLINE,
+    });
+    let options = Options {
+        front,
+        tls: Some(TlsAcceptor::new(&files.options()).unwrap()),
+        ..Options::default()
+    };
+    let gateway = Gateway::before(&[upstream.addr], options).await;
+
+    let mut stream = TcpStream::connect(gateway.addr).await.unwrap();
+    let header = b"PROXY TCP6 2001:db8::1 2001:db8::2 4711 443\r\n";
+    stream.write_all(header).await.unwrap();
+    let mut client = files.connect_on(stream, &["http/1.1"]).await.unwrap();
+    client.write_all(get("/").as_bytes()).await.unwrap();
+    let (_, body) = read_response(&mut client).await;
+    assert_eq!(body, "ok");
+    let told = field(&upstream.head(0), "x-forwarded-for");
+    assert_eq!(told.as_deref(), Some("2001:db8::1"));
+    // Straight into the handshake, as without a proxy in front.
+    assert!(files.connect(gateway.addr, &["http/1.1"]).await.is_err());
 }

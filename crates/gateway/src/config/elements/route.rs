@@ -89,7 +89,12 @@ impl RawRoute {
         report: &mut Report<'_>,
     ) -> Option<Route> {
         let cors = CorsRule::new(self.cors.as_ref(), base.cors, &path.key("cors"), report);
-        let filter = FilterRule::new(self.filter.as_ref(), base.filter, &path.key("filter"), report);
+        let filter = FilterRule::new(
+            self.filter.as_ref(),
+            base.filter,
+            &path.key("filter"),
+            report,
+        );
         let base = base.policy;
         let policy = match &self.idempotency {
             None => Some(Arc::clone(base)),

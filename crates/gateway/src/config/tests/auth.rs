@@ -23,12 +23,21 @@ const ADMIN: &str = "[[auth.module]]\nname = \"admin\"\n";
 fn files() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for (name, text) in [
-        ("roles.csv", "p, editor, /admin/login, POST\np, editor, /admin/posts/*, .*\n"),
-        ("bad.csv", "p, editor, /admin/x, GET\np, editor, /admin/y, *\n"),
+        (
+            "roles.csv",
+            "p, editor, /admin/login, POST\np, editor, /admin/posts/*, .*\n",
+        ),
+        (
+            "bad.csv",
+            "p, editor, /admin/x, GET\np, editor, /admin/y, *\n",
+        ),
         ("secret", "Jb2kz0vLq8dYw5Rt7XcN3mPs6UaHf1Ge\n"),
         ("short", "too short to be a secret\n"),
         ("public.pem", ED25519_PUBLIC),
-        ("keys.json", "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}\n"),
+        (
+            "keys.json",
+            "{\"keys\":[{\"kty\":\"oct\",\"k\":\"AAAA\"}]}\n",
+        ),
     ] {
         std::fs::write(folder.path().join(name), text).unwrap();
     }
@@ -46,8 +55,21 @@ fn gallery_with_files(settings: &[String]) -> String {
     let path = folder.path().display().to_string();
     let mut out = String::new();
     for file in settings {
-        let content = format!("{UPSTREAM}{}", file.replace("FILES", &path));
+        let content = format!("{UPSTREAM}{QUIET}{}", file.replace("FILES", &path));
         let said = Given::file(content).messages().replace(&path, "FILES");
+        // Under the folder's name there are as many carets as it is long.
+        let mut names_folder = false;
+        let mut lines = Vec::new();
+        for line in said.lines() {
+            let (long, short) = ("^".repeat(path.len()), "^".repeat("FILES".len()));
+            lines.push(if names_folder {
+                line.replacen(&long, &short, 1)
+            } else {
+                line.to_owned()
+            });
+            names_folder = line.contains("FILES");
+        }
+        let said = lines.join("\n");
         let _ = writeln!(out, "──── {file}\n{said}\n");
     }
     out
@@ -83,19 +105,31 @@ fn faults_of_modules() {
         with("", &format!("{API}prefix = \"/api/\"\n")),
         with("", &format!("{API}prefix = 3\n")),
         with("", &format!("{API}{API}")),
-        with("", &format!("{API}[[auth.module]]\nname = \"v1\"\nkind = \"login\"\nprefix = \"/API\"\n")),
-        with("", &format!("{API}login_exempt = [\"/api/login\", \"/login\"]\n")),
+        with(
+            "",
+            &format!("{API}[[auth.module]]\nname = \"v1\"\nkind = \"login\"\nprefix = \"/API\"\n")
+        ),
+        with(
+            "",
+            &format!("{API}login_exempt = [\"/api/login\", \"/login\"]\n")
+        ),
         with("", &format!("{API}login_exempt = [\"post /api/login\"]\n")),
         with("", &format!("{API}login_exempt = [\"/api/../login\"]\n")),
         with("", &format!("{API}login_exempt = \"/api/login\"\n")),
         with("", &format!("{API}permission_exempt = [\"/api/me\"]\n")),
-        with("", "[[auth.module]]\nname = \"home\"\nlogin_exempt = [\"/home/x\"]\n"),
+        with(
+            "",
+            "[[auth.module]]\nname = \"home\"\nlogin_exempt = [\"/home/x\"]\n"
+        ),
         with("", &format!("{API}logins = 3\n")),
         with("", ADMIN),
         with("roles = \"FILES/nowhere.csv\"\n", ADMIN),
         with("roles = \"FILES/bad.csv\"\n", ADMIN),
         with(roles, API),
-        with(roles, &format!("{ADMIN}login_exempt = [\"POST /admin/login\"]\n")),
+        with(
+            roles,
+            &format!("{ADMIN}login_exempt = [\"POST /admin/login\"]\n")
+        ),
         with(
             roles,
             &format!("{ADMIN}login_exempt = [\"/admin/x\"]\npermission_exempt = [\"/admin/x\"]\n"),
@@ -126,9 +160,7 @@ fn faults_of_keys_and_times() {
 
 #[test]
 fn faults_of_auth_of_routes() {
-    let with = |route: &str| {
-        format!("[auth]\n{SECRET}{API}[[route]]\n{route}")
-    };
+    let with = |route: &str| format!("[auth]\n{SECRET}{API}[[route]]\n{route}");
     snapshot!(gallery_with_files(&[
         with("path = \"/reports\"\nauth = \"apy\"\n"),
         with("path = \"/reports\"\nauth = \"reports\"\n"),
@@ -163,7 +195,10 @@ fn a_secret_can_come_from_a_variable_and_is_never_printed() {
     let weak = Given::file(format!("{UPSTREAM}{QUIET}{API}"))
         .variable("ONLYONCE_AUTH__SECRET", "passwordpasswordpasswordpassword");
     let said = weak.messages();
-    assert!(said.contains("too regular") && !said.contains("passwordpassword"), "{said}");
+    assert!(
+        said.contains("too regular") && !said.contains("passwordpassword"),
+        "{said}"
+    );
 }
 
 /// What a service behind is told, and the code of a refusal.
@@ -176,7 +211,10 @@ async fn asked(auth: &Auth, line: &str, token: Option<&str>) -> String {
     let request = request.header("x-user", "root").body(()).unwrap();
     let service = auth.layer.layer(service_fn(async |request: Request<()>| {
         let name = HeaderName::from_static("x-user");
-        let user = request.headers().get(name).map(|user| user.to_str().unwrap().to_owned());
+        let user = request
+            .headers()
+            .get(name)
+            .map(|user| user.to_str().unwrap().to_owned());
         let told = user.unwrap_or_else(|| "nobody".to_owned());
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(told))))
     }));
@@ -206,8 +244,16 @@ async fn settings_come_to_a_layer_that_does_what_they_say() {
     let [(_, admin), (_, api)] = &built.tokens[..] else {
         panic!("two modules")
     };
-    let editor = admin.login(&Identity::new("e", "admin").with_role("editor")).await.unwrap().token;
-    let root = admin.login(&Identity::new("r", "admin").with_role("root")).await.unwrap().token;
+    let editor = admin
+        .login(&Identity::new("e", "admin").with_role("editor"))
+        .await
+        .unwrap()
+        .token;
+    let root = admin
+        .login(&Identity::new("r", "admin").with_role("root"))
+        .await
+        .unwrap()
+        .token;
     let shopper = api.login(&Identity::new("s", "shop")).await.unwrap().token;
     for (line, token, expected) in [
         ("GET /elsewhere", None, "nobody"),
@@ -239,7 +285,10 @@ async fn settings_come_to_a_layer_that_does_what_they_say() {
     // Without that state nobody is logged in.
     let other = SharedTokenStore::new(MemoryTokenStore::new());
     let forgetful = auth.build(Some(&other), Answers::new()).unwrap().unwrap();
-    assert_eq!(asked(&forgetful, "GET /admin/me", Some(&editor)).await, "61");
+    assert_eq!(
+        asked(&forgetful, "GET /admin/me", Some(&editor)).await,
+        "61"
+    );
 }
 
 #[tokio::test]
@@ -247,7 +296,10 @@ async fn tokens_of_elsewhere_are_checked_by_their_public_key() {
     let auth = settings_of(&format!("[auth]\npublic_key = \"FILES/public.pem\"\n{API}"));
     let built = auth.build(None, Answers::new()).unwrap().unwrap();
     let (_, api) = &built.tokens[0];
-    assert!(api.login(&Identity::new("s", "api")).await.is_err(), "there is nothing to sign with");
+    assert!(
+        api.login(&Identity::new("s", "api")).await.is_err(),
+        "there is nothing to sign with"
+    );
     assert_eq!(asked(&built, "GET /api/x", Some("a.b.c")).await, "61");
 }
 

@@ -92,7 +92,11 @@ pub(super) fn read(
     match TokenKeys::hs256(text.trim_end_matches(['\r', '\n'])) {
         Ok(old) => Some(keys.also_accepting(&old)),
         Err(error) => {
-            report.invalid(&path, error.to_string(), "leave it out: new logins get new tokens");
+            report.invalid(
+                &path,
+                error.to_string(),
+                "leave it out: new logins get new tokens",
+            );
             None
         }
     }

@@ -215,7 +215,11 @@ impl RawAuth {
         match text.parse() {
             Ok(policy) => Some(policy),
             Err(error) => {
-                report.invalid(&path, format!("{}: {error}", file.display()), "mend the file");
+                report.invalid(
+                    &path,
+                    format!("{}: {error}", file.display()),
+                    "mend the file",
+                );
                 None
             }
         }
@@ -351,7 +355,11 @@ impl AuthSettings {
         }
         if self.raw.max_length.0 == 0 {
             let help = "tokens are some hundred bytes long";
-            report.invalid(&section.key("max_length"), "expected more than nothing", help);
+            report.invalid(
+                &section.key("max_length"),
+                "expected more than nothing",
+                help,
+            );
             return;
         }
         // A key that has no fault, so that other faults show.
@@ -389,8 +397,8 @@ impl AuthSettings {
             report.error(&section.key("roles"), problem);
         }
         if !has_roles && roles.is_some() {
-            let problem = Problem::new("`roles` has no effect")
-                .label("no module is of the kind `roles`");
+            let problem =
+                Problem::new("`roles` has no effect").label("no module is of the kind `roles`");
             report.warn(&section.key("roles"), problem);
         }
         let roles = Roles::new(RolePolicy::new());

@@ -90,8 +90,10 @@ impl Choice for ModuleKind {
 }
 
 impl Choice for PolicyPaths {
-    const NAMES: &'static [(&'static str, Self)] =
-        &[("whole", Self::Whole), ("behind-prefix", Self::BehindPrefix)];
+    const NAMES: &'static [(&'static str, Self)] = &[
+        ("whole", Self::Whole),
+        ("behind-prefix", Self::BehindPrefix),
+    ];
 }
 
 /// Modules that need no word on what they are.
@@ -159,7 +161,12 @@ pub(super) fn resolve(
 const PLAIN: &str = "protected routes have plain paths, which no server reads in two ways";
 
 fn pattern_of(route: &Route) -> Result<RoutePattern, String> {
-    let methods: Vec<&str> = route.methods().into_iter().flatten().map(http::Method::as_str).collect();
+    let methods: Vec<&str> = route
+        .methods()
+        .into_iter()
+        .flatten()
+        .map(http::Method::as_str)
+        .collect();
     let space = if methods.is_empty() { "" } else { " " };
     let text = format!("{}{space}{}", methods.join(","), route.pattern());
     text.parse()

@@ -7,5 +7,6 @@ mod curl;
 mod http_server;
 mod nginx;
 mod python;
+mod secret;
 mod shared;
 mod wrappers;

@@ -133,7 +133,12 @@ pub(crate) async fn gives_a_ticket_to_one<S: TokenStore + Clone>(here: &S, there
     here.put_ticket(&ticket, &grant, DAY).await.unwrap();
     let takers: Vec<_> = (0..20)
         .map(|number| {
-            let store = if number % 2 == 0 { here } else { there }.clone();
+            let store = if number.is_multiple_of(2) {
+                here
+            } else {
+                there
+            }
+            .clone();
             tokio::spawn(async move { store.take_ticket(&ticket).await.unwrap() })
         })
         .collect();
@@ -155,7 +160,12 @@ pub(crate) async fn lets_one_refresh<S: TokenStore + Clone>(here: &S, there: &S)
     here.begin(&session, DAY, 10).await.unwrap();
     let tries: Vec<_> = (10..30)
         .map(|number: u8| {
-            let store = if number % 2 == 0 { here } else { there }.clone();
+            let store = if number.is_multiple_of(2) {
+                here
+            } else {
+                there
+            }
+            .clone();
             let token = key(5, number).token;
             tokio::spawn(async move { store.replace(&session, &token, 0, DAY).await.unwrap() })
         })
@@ -171,7 +181,12 @@ pub(crate) async fn lets_one_refresh<S: TokenStore + Clone>(here: &S, there: &S)
 pub(crate) async fn works_under_contention<S: TokenStore + Clone>(here: &S, there: &S) {
     let tasks: Vec<_> = (0..40u8)
         .map(|number| {
-            let store = if number % 2 == 0 { here } else { there }.clone();
+            let store = if number.is_multiple_of(2) {
+                here
+            } else {
+                there
+            }
+            .clone();
             tokio::spawn(async move {
                 for round in 0..10u8 {
                     let session = key(6, number ^ round);

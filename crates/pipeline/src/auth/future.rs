@@ -106,7 +106,7 @@ where
                     match answer {
                         Ok(identity) => {
                             if let Some(identity) = identity {
-                                introduce(identity, &mut request);
+                                introduce(identity, &shared.told, &mut request);
                             }
                             State::Passed {
                                 future: service.call(request),

@@ -26,7 +26,15 @@ pub(super) struct Shared {
     pub(super) modules: Arc<Modules>,
     pub(super) answers: Answers,
     pub(super) removed: Arc<[HeaderName]>,
+    pub(super) told: Told,
     pub(super) target: Option<Arc<TargetFn>>,
+}
+
+/// By which headers services behind learn who calls.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Told {
+    pub(super) user: Option<HeaderName>,
+    pub(super) role: Option<HeaderName>,
 }
 
 impl AuthLayer {
@@ -41,6 +49,7 @@ impl AuthLayer {
                 modules: Arc::new(modules),
                 answers: Answers::default(),
                 removed: Arc::from([]),
+                told: Told::default(),
                 target: None,
             }),
         })
@@ -56,7 +65,22 @@ impl AuthLayer {
     /// by which a proxy tells an application who the caller is. A client's own are a forgery.
     #[must_use]
     pub fn with_removed_headers(self, names: impl IntoIterator<Item = HeaderName>) -> Self {
-        self.with(|shared| shared.removed = names.into_iter().collect())
+        self.with(|shared| {
+            let known = shared.removed.iter().cloned();
+            shared.removed = known.chain(names).collect();
+        })
+    }
+
+    /// Tells services behind who calls: the user's ID and role in these headers, with bytes other
+    /// than visible ASCII, and `%`, percent-encoded. A client's own are taken off, in every
+    /// spelling, also where nobody is logged in.
+    #[must_use]
+    pub fn with_identity_headers(self, user: Option<HeaderName>, role: Option<HeaderName>) -> Self {
+        self.with(|shared| {
+            let forged = user.iter().chain(&role).cloned();
+            shared.removed = shared.removed.iter().cloned().chain(forged).collect();
+            shared.told = Told { user, role };
+        })
     }
 
     /// Finds by `target` what a request is sent to, where it gives it; else it is the request's

@@ -12,7 +12,7 @@ use tower_service::Service;
 
 use super::credential::{Credential, bearer, bearer_or_ticket};
 use super::future::ResponseFuture;
-use super::layer::Shared;
+use super::layer::{Shared, Told};
 use super::module::{Placed, Steps};
 use super::path::NormalPath;
 use super::roles::Roles;
@@ -172,7 +172,13 @@ impl Question {
 }
 
 /// Says who calls, to all who come after.
-pub(super) fn introduce<B>(identity: Identity, request: &mut Request<B>) {
+pub(super) fn introduce<B>(identity: Identity, told: &Told, request: &mut Request<B>) {
+    let role = identity.role.as_deref();
+    for (name, value) in [(&told.user, Some(identity.id.as_str())), (&told.role, role)] {
+        if let (Some(name), Some(value)) = (name, value.and_then(header_value)) {
+            request.headers_mut().insert(name, value);
+        }
+    }
     let identity = Arc::new(identity);
     if let Some(context) = Context::of(request.extensions()) {
         context.set_identity(Arc::clone(&identity));
@@ -186,6 +192,18 @@ pub(super) fn introduce<B>(identity: Identity, request: &mut Request<B>) {
 fn principal(identity: &Identity) -> Principal {
     let Identity { id, app, .. } = identity;
     Principal::new(format!("{}:{app}:{}:{id}", app.len(), id.len()))
+}
+
+fn header_value(text: &str) -> Option<HeaderValue> {
+    let mut value = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_graphic() && byte != b'%' {
+            value.push(char::from(byte));
+        } else {
+            value.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    HeaderValue::from_str(&value).ok()
 }
 
 /// Takes headers off in every spelling: servers that speak CGI or WSGI read `_` for `-`.

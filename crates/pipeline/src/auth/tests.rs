@@ -375,6 +375,37 @@ async fn a_client_s_identity_headers_are_taken_off() {
 }
 
 #[tokio::test]
+async fn services_behind_are_told_who_calls() {
+    async fn echo(request: Request<()>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let mut response = Response::new(Full::default());
+        *response.headers_mut() = request.headers().clone();
+        Ok(response)
+    }
+    let App { api, layer, .. } = app();
+    let names = ["x-user", "x-role"].map(|name| Some(HeaderName::from_static(name)));
+    let [user, role] = names;
+    let layer = layer.with_identity_headers(user, role);
+    let told = async |path: &str, token: Option<&str>| {
+        let mut request = request("GET", path, token);
+        request.headers_mut().insert("x-user", "root".parse().unwrap());
+        request.headers_mut().insert("x_role", "super".parse().unwrap());
+        let response = layer.layer(service_fn(echo)).oneshot(request).await.unwrap();
+        let of = |name: &str| {
+            let value = response.headers().get(name)?;
+            Some(value.to_str().unwrap().to_owned())
+        };
+        (of("x-user"), of("x-role"), of("x_role"))
+    };
+    let editor = login(&api, "José 1%\r\n", Some("editor")).await;
+    let expected = (Some("Jos%C3%A9%201%25%0D%0A".to_owned()), Some("editor".to_owned()), None);
+    assert_eq!(told("/api/x", Some(&editor)).await, expected);
+    let nobody = login(&api, "7", None).await;
+    assert_eq!(told("/api/x", Some(&nobody)).await, (Some("7".to_owned()), None, None));
+    assert_eq!(told("/api/login", Some(&nobody)).await, (None, None, None));
+    assert_eq!(told("/public", None).await, (None, None, None));
+}
+
+#[tokio::test]
 async fn refusals_say_what_the_spec_says_in_both_languages() {
     let store = SharedTokenStore::new(MemoryTokenStore::new());
     let keys = TokenKeys::hs256(SECRET).unwrap();

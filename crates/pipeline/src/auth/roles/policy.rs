@@ -99,16 +99,11 @@ impl RolePolicy {
         self.rules.is_empty()
     }
 
-    /// Whether some role may use some method on some path that `path` could be; for finding
-    /// policies that can have no effect.
+    /// Whether a line is about this very path, and not about all that begins like it: for finding
+    /// lines that can have no effect.
     #[must_use]
-    pub fn speaks_of(&self, path: &str) -> bool {
-        self.rules
-            .iter()
-            .any(|rule| match rule.object.split_once('*') {
-                Some((head, _)) => path.starts_with(head),
-                None => *rule.object == *path,
-            })
+    pub fn names(&self, path: &str) -> bool {
+        self.rules.iter().any(|rule| *rule.object == *path)
     }
 
     fn add_rule(&mut self, role: &str, path: &str, methods: &str) -> Result<(), String> {

@@ -31,6 +31,7 @@ pub struct Promised {
 pub fn check(log: &Log, promised: &Promised) -> Report {
     let mut violations = Vec::new();
     let mut lost = Losses::NONE;
+    let mut held_in_vain = Vec::new();
     let mut counts = count(log);
     let digests = by_digest(log);
     let mut subjects = Subject::all(log);
@@ -55,12 +56,15 @@ pub fn check(log: &Log, promised: &Promised) -> Report {
         let unknown = Outcome::Refused(Refusal::Unknown);
         if last.is_some_and(|last| last.response.outcome == unknown) {
             counts.keys_unknown += 1;
-            counts.keys_unknown_in_vain += usize::from(subject.executions.is_empty());
+            if subject.executions.is_empty() {
+                held_in_vain.push(subject.name.clone());
+            }
         }
     }
     Report {
         violations,
         losses: lost,
+        held_in_vain,
         counts,
     }
 }

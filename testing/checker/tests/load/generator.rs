@@ -173,6 +173,13 @@ pub(crate) fn acknowledged(log: &Log) -> usize {
     log.calls.iter().filter(is).count()
 }
 
+/// Calls that the store did not answer, or said that it could not.
+pub(crate) fn failures(log: &Log) -> usize {
+    let answers = log.calls.iter().filter_map(|call| call.ended.as_ref());
+    let failed = answers.filter(|(_, answer)| matches!(answer, Answer::Failed(_)));
+    failed.count()
+}
+
 pub(crate) fn requests(log: &Log) -> usize {
     log.requests.len()
 }

@@ -8,7 +8,7 @@ use onlyonce_postgres::PostgresStore;
 use onlyonce_servers::postgres::start_postgres;
 
 use crate::clock::opened;
-use crate::generator::{Load, executions, patient, policies, requests};
+use crate::generator::{Load, executions, failures, patient, policies};
 
 const HOLD: OnUnknown = OnUnknown::Hold;
 /// To connect alone takes long where nothing is optimised, and to commit where others write.
@@ -33,10 +33,14 @@ async fn postgres_loses_nothing_in_a_crash() {
     load.more("some of it is done", 100, executions).await;
     // No incident: what is acknowledged is on the disk, and a loss would be a fault.
     server.kill();
-    load.more("requests come in vain", 60, requests).await;
+    load.more("calls come in vain", 10, failures).await;
     server.start();
     load.more("it goes on", 100, executions).await;
     let report = load.judge(HOLD).await;
-    let losses = super::tell("PostgreSQL, killed and restarted under load", report);
+    let losses = super::tell(
+        "PostgreSQL, killed and restarted under load",
+        report,
+        &history,
+    );
     assert_eq!(losses, Losses::NONE);
 }

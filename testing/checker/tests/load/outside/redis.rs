@@ -64,6 +64,7 @@ async fn sentinel_group_fails_over(replicas: usize) -> Losses {
     super::tell(
         &format!("Sentinel group, its master killed under load, replicas = {replicas}"),
         report,
+        &history,
     )
 }
 
@@ -95,6 +96,7 @@ async fn cluster_shard_fails_over(replicas: usize) -> Losses {
     super::tell(
         &format!("Cluster, the master of a shard killed under load, replicas = {replicas}"),
         report,
+        &history,
     )
 }
 

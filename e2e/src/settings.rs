@@ -88,7 +88,8 @@ impl Settings {
         self
     }
 
-    /// The file's text, for a gateway whose things are in `folder`.
+    /// The file's text, for a gateway whose things are in `folder`: `{folder}` in it stands for
+    /// that.
     #[must_use]
     pub fn text(&self, folder: &Path) -> String {
         let mut text = format!(
@@ -119,6 +120,6 @@ impl Settings {
         for lines in &self.routes {
             let _ = writeln!(text, "[[route]]\n{lines}");
         }
-        text
+        text.replace("{folder}", &folder.display().to_string())
     }
 }

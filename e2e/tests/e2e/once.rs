@@ -315,7 +315,7 @@ async fn a_hang_up_in_the_middle_of_the_request_leaves_the_key_free() {
             "POST / HTTP/1.1\r\nhost: a\r\nidempotency-key: k{length}\r\n\
              content-length: {length}\r\n\r\n"
         );
-        wire.write(head + &first).await;
+        wire.write(head + first.as_str()).await;
         drop(wire);
         let body = "y".repeat(length);
         let answer = eventually("an answer", || async {

@@ -147,7 +147,7 @@ async fn a_store_that_forgets_claims_is_found_out() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_store_that_obeys_old_fences_is_found_out() {
+async fn hazard_10_a_store_that_obeys_old_fences_is_found_out() {
     let report = run(Fault::ObeysOldFences, false).await;
     assert!(report.breaks(Rule::OldFence), "{report}");
     assert!(report.breaks(Rule::OneAnswer), "{report}");

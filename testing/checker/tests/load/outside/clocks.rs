@@ -54,7 +54,7 @@ async fn one_clock_is_an_hour_ahead<S: Store>([right, wrong]: [S; 2]) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clients_clock_is_no_matter_on_redis() {
+async fn hazard_13_a_clients_clock_is_no_matter_on_redis() {
     let server = start_redis();
     let open = || async {
         let builder = RedisStore::builder(&server.url()).timeout(PATIENCE);
@@ -64,7 +64,7 @@ async fn a_clients_clock_is_no_matter_on_redis() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_clients_clock_is_no_matter_on_postgres() {
+async fn hazard_13_a_clients_clock_is_no_matter_on_postgres() {
     let server = start_postgres();
     let open = || async {
         let builder = PostgresStore::builder(&server.url()).timeout(PATIENCE);

@@ -107,7 +107,7 @@ async fn sentinel_group_loses_what_no_replica_has() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn sentinel_group_loses_nothing_that_a_replica_has() {
+async fn hazard_44_sentinel_group_loses_nothing_that_a_replica_has() {
     assert_eq!(sentinel_group_fails_over(1).await, Losses::NONE);
 }
 
@@ -118,6 +118,6 @@ async fn cluster_shard_loses_what_its_replica_does_not_have() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn cluster_shard_loses_nothing_that_its_replica_has() {
+async fn hazard_44_cluster_shard_loses_nothing_that_its_replica_has() {
     assert_eq!(cluster_shard_fails_over(1).await, Losses::NONE);
 }

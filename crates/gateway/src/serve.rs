@@ -316,6 +316,7 @@ fn start_metrics() -> anyhow::Result<PrometheusHandle> {
         onlyonce_near::describe_metrics();
         onlyonce_sealed::describe_metrics();
         onlyonce_guard::describe_metrics();
+        onlyonce_pipeline::describe_metrics();
         admin::describe_metrics();
     }
     Ok(handle)

@@ -37,6 +37,7 @@ mod pipeline;
 #[cfg(feature = "read-only")]
 pub mod read_only;
 mod refusal;
+mod telemetry;
 mod text;
 
 pub use answers::{AnswerNote, Answers, Asked, RoutePatternError, StatusMode, TemplateError};
@@ -47,4 +48,5 @@ pub use kind::ContentKind;
 pub use language::Language;
 pub use pipeline::Pipeline;
 pub use refusal::Refusal;
+pub use telemetry::describe_metrics;
 pub use text::Text;

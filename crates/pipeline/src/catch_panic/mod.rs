@@ -42,6 +42,7 @@ use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::context::{ContextSlot, random_trace_id};
+use crate::telemetry::PANICS;
 use crate::{Answers, Asked, Code, Error, Language, PipelineBody, Text};
 
 /// Answers code 68 where the inner service panics.
@@ -121,6 +122,7 @@ impl About {
             Some(context) => context.trace_id().clone(),
             None => random_trace_id(),
         };
+        metrics::counter!(PANICS).increment(1);
         let said = text(&*panic);
         drop(panic);
         tracing::error!(

@@ -9,15 +9,31 @@ pub struct Paths {
     router: matchit::Router<()>,
 }
 
-/// A pattern that cannot be matched.
+/// A pattern that cannot be in the list.
 #[derive(Debug, thiserror::Error)]
-#[error(
-    "`{pattern}` is no path pattern; write such as `/healthz`, `/users/{{id}}` or `/static/{{*rest}}`"
-)]
 #[non_exhaustive]
-pub struct PathsError {
-    pattern: String,
-    source: matchit::InsertError,
+pub enum PathsError {
+    /// It is none.
+    #[error(
+        "`{pattern}` is no pattern of paths; write such as `/healthz`, `/users/{{id}}` or \
+         `/static/{{*rest}}`"
+    )]
+    #[non_exhaustive]
+    Malformed {
+        /// As it was given.
+        pattern: String,
+        /// What is wrong with it.
+        source: matchit::InsertError,
+    },
+    /// It matches what another one matches.
+    #[error("`{pattern}` matches the same paths as `{with}`")]
+    #[non_exhaustive]
+    Conflict {
+        /// As it was given.
+        pattern: String,
+        /// The one that was given before.
+        with: String,
+    },
 }
 
 impl Paths {
@@ -29,8 +45,12 @@ impl Paths {
         let mut paths = Self::default();
         for pattern in patterns {
             let pattern = pattern.into();
-            if let Err(source) = paths.router.insert(pattern.clone(), ()) {
-                return Err(PathsError { pattern, source });
+            match paths.router.insert(pattern.clone(), ()) {
+                Ok(()) => {}
+                Err(matchit::InsertError::Conflict { with }) => {
+                    return Err(PathsError::Conflict { pattern, with });
+                }
+                Err(source) => return Err(PathsError::Malformed { pattern, source }),
             }
             paths.patterns.push(pattern);
         }
@@ -101,12 +121,13 @@ mod tests {
 
     #[test]
     fn a_bad_pattern_is_named() {
+        let error = Paths::new(["/{a}", "/b", "/{c}"]).unwrap_err();
+        assert_eq!(error.to_string(), "`/{c}` matches the same paths as `/{a}`");
         let error = Paths::new(["/ok", "/{a}{b}"]).unwrap_err();
+        let said = error.to_string();
         assert!(
-            error
-                .to_string()
-                .starts_with("`/{a}{b}` is no path pattern"),
-            "{error}"
+            said.starts_with("`/{a}{b}` is no pattern of paths"),
+            "{said}"
         );
     }
 }

@@ -518,6 +518,35 @@ async fn a_server_that_has_sent_all_does_not_ask_for_the_end() {
     body.frame().await.unwrap().unwrap();
     drop(body);
     assert_eq!(log.one().await.1.ending, Ending::Complete);
+    // The same, with a body that does not know that it has ended.
+    struct Unaware(Full<Bytes>);
+
+    impl Body for Unaware {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+        ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+            Pin::new(&mut self.0).poll_frame(cx)
+        }
+
+        fn size_hint(&self) -> http_body::SizeHint {
+            self.0.size_hint()
+        }
+    }
+
+    let log = Log::new();
+    let service = log
+        .layer()
+        .layer(service_fn(async |_: Request<Full<Bytes>>| {
+            Ok::<_, Infallible>(Response::new(Unaware(Full::from("hello"))))
+        }));
+    let mut body = service.oneshot(get("/")).await.unwrap().into_body();
+    body.frame().await.unwrap().unwrap();
+    drop(body);
+    assert_eq!(log.one().await.1.ending, Ending::Complete);
     // Nothing is sent for a HEAD or behind a 204, whatever the body would say.
     for (method, status) in [(Method::HEAD, 200), (Method::GET, 204), (Method::GET, 304)] {
         let log = Log::new();

@@ -371,7 +371,7 @@ pub(in crate::config) struct Name(String);
 
 impl Scalar for Name {
     fn expected() -> Cow<'static, str> {
-        "a name such as \"card_number\"".into()
+        "a name such as \"admin\" or \"card_number\"".into()
     }
 
     fn from_text(text: &str) -> Result<Self, Remedy> {

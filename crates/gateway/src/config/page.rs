@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use onlyonce_core::{Policy, Profile};
 use serde_json::{Map, Value};
 
+use super::elements::auth::RawAuth;
 use super::elements::idempotency::{OF_PROFILES, RawIdempotency};
 use super::elements::route::RawRoute;
 use super::scalar::name;
@@ -30,15 +31,21 @@ pub fn settings_page() -> String {
         };
         let _ = write!(out, "\n## `{brackets}`\n\n{}\n", text(entry, "description"));
         let item = entry.get("items").and_then(Value::as_object);
-        let order = match order.get(section) {
-            Some(toml::Value::Table(keys)) => keys.clone(),
-            Some(toml::Value::Array(items)) => items
-                .first()
-                .and_then(|item| item.as_table().cloned())
-                .unwrap_or_default(),
-            _ => toml::Table::new(),
-        };
-        table(&mut out, properties(item.unwrap_or(entry), &order));
+        let order = first_table(order.get(section));
+        let settings = properties(item.unwrap_or(entry), &order);
+        table(&mut out, settings.clone());
+        for (key, entry) in settings {
+            let item = entry.get("items").and_then(Value::as_object);
+            if let Some(item) = item.filter(|item| item.contains_key("properties")) {
+                let order = first_table(order.get(key));
+                let _ = write!(
+                    out,
+                    "\n### `[[{section}.{key}]]`\n\n{}\n",
+                    text(item, "description")
+                );
+                table(&mut out, properties(item, &order));
+            }
+        }
         if section == "idempotency" {
             profiles(&mut out);
         }
@@ -46,10 +53,20 @@ pub fn settings_page() -> String {
     out
 }
 
+/// The table, or the first of a list of them.
+fn first_table(value: Option<&toml::Value>) -> toml::Table {
+    match value {
+        Some(toml::Value::Table(keys)) => keys.clone(),
+        Some(toml::Value::Array(items)) => first_table(items.first()),
+        _ => toml::Table::new(),
+    }
+}
+
 /// Everything that can be set, in the order in which it is best read. JSON's maps have none.
 fn in_order() -> toml::Table {
     let mut raw = defaults();
     raw.route = vec![RawRoute::example()];
+    raw.auth = RawAuth::example();
     toml::Table::try_from(raw).unwrap_or_default()
 }
 
@@ -125,11 +142,14 @@ fn plain_kind(entry: &Map<String, Value>) -> String {
         "integer" => "number".to_owned(),
         "array" => {
             let item = entry.get("items").and_then(Value::as_object);
-            format!(
-                "list of {}s",
-                item.map_or("value", |item| text(item, "title"))
-            )
+            let item = item.map_or("value", |item| match text(item, "title") {
+                "" if text(item, "type") == "object" => "table",
+                "" => "text",
+                title => title,
+            });
+            format!("list of {item}s")
         }
+        "string" => "text".to_owned(),
         other => other.to_owned(),
     }
 }

@@ -640,6 +640,7 @@ limits = { max_connections = 1, max_header_bytes = "1MiB", max_headers = 8, head
 log = { format = "json", level = "trace" }
 context = { enabled = true, trace_context = "accept" }
 envelope = { enabled = true, status_mode = "always-200", debug = true, language = "zh-CN", read_codes = true }
+auth = { audience = "shop", issuer = "https://id.example.com", leeway = "1s", state = "redis://127.0.0.1", expires = "1d", auto_refresh = false, refresh_interval = "1h", max_refresh_times = "off", multi_login = false, max_length = "1KiB", ticket_expires = "1s", super_roles = ["root"], user_header = "X-Id", role_header = "X-Role" }
 access_log = { enabled = true, lines = "stderr", format = "json", store = "sqlite:/var/log/requests.db", modules = ["admin"], skip_codes = [-1], skip_paths = ["/healthz"], skip_bodies = ["/upload/{*rest}"], max_body = "1KiB", redact = ["card_number"], redact_headers = ["X-Card"], retention = "7d", queue = 7, batch = 3, linger = "2s" }
 [store]
 url = "file:/var/lib/onlyonce"

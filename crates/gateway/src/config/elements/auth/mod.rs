@@ -177,6 +177,14 @@ pub enum AuthError {
 }
 
 impl RawAuth {
+    /// One with a module that says all a module can.
+    pub(in crate::config) fn example() -> Self {
+        Self {
+            module: vec![RawModule::example()],
+            ..Self::default()
+        }
+    }
+
     pub(in crate::config) fn resolve(
         self,
         routes: &[(Path, &Route)],

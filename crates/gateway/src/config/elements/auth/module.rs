@@ -210,6 +210,17 @@ fn exempt(
 }
 
 impl RawModule {
+    pub(super) fn example() -> Self {
+        Self {
+            name: Some("api".to_owned()),
+            kind: Some(As(ModuleKind::Login)),
+            prefix: Some("/api".to_owned()),
+            app: Some("api".to_owned()),
+            policy_paths: Some(As(PolicyPaths::Whole)),
+            ..Self::default()
+        }
+    }
+
     fn resolve(
         &self,
         path: Path,

@@ -18,22 +18,22 @@ pub(super) struct Trie<V> {
 /// What is known of addresses that have the bytes up to here in common.
 #[derive(Clone, Debug)]
 struct Node<V> {
+    /// By the next byte: where there is more to tell apart. Apart from leaves, so that what leads
+    /// to nodes is small and stays in the processor's cache.
+    nodes: Sparse<Arc<Self>, 4>,
+    /// By the next byte: the only prefix from here on.
+    leaves: Sparse<Leaf<V>, 4>,
     /// Prefixes that end within the next byte: the heap order of a binary tree of nine levels,
     /// whose root is the prefix that ends right here.
     endings: Sparse<V, 8>,
-    /// By the next byte.
-    children: Sparse<Child<V>, 4>,
 }
 
 #[derive(Clone, Debug)]
-enum Child<V> {
-    Node(Arc<Node<V>>),
-    /// The only one from here on.
-    Leaf {
-        key: u128,
-        length: u8,
-        value: V,
-    },
+struct Leaf<V> {
+    /// The upper and the lower half: 16 bytes at once would have to be aligned.
+    key: [u64; 2],
+    length: u8,
+    value: V,
 }
 
 const STRIDE: u8 = 8;
@@ -55,26 +55,18 @@ impl<V: Clone> Trie<V> {
         let mut depth = 0;
         loop {
             let byte = byte_at(key, depth);
-            for length in 0..=STRIDE {
-                if let Some(value) = node.endings.at(ending(byte, length)) {
-                    seen(value);
-                }
+            node.visit_endings(byte, &mut seen);
+            if let Some(child) = node.nodes.at(usize::from(byte)) {
+                node = child;
+                depth += 1;
+                continue;
             }
-            match node.children.at(usize::from(byte)) {
-                Some(Child::Node(child)) => node = child,
-                Some(Child::Leaf {
-                    key: of,
-                    length,
-                    value,
-                }) => {
-                    if (of ^ key) & mask(*length) == 0 {
-                        seen(value);
-                    }
-                    return;
-                }
-                None => return,
+            if let Some(leaf) = node.leaves.at(usize::from(byte))
+                && (leaf.key() ^ key) & mask(leaf.length) == 0
+            {
+                seen(&leaf.value);
             }
-            depth += 1;
+            return;
         }
     }
 
@@ -94,43 +86,28 @@ impl<V: Clone> Trie<V> {
                 return node.endings.change(ending(byte, rest), change);
             }
             let at = usize::from(byte);
-            match node.children.at(at) {
-                None => {
-                    let mut value = None;
-                    change(&mut value);
-                    if let Some(value) = value {
-                        let leaf = Child::Leaf { key, length, value };
-                        node.children.change(at, |child| *child = Some(leaf));
-                    }
-                    return;
-                }
-                Some(Child::Leaf {
-                    key: of,
-                    length: to,
-                    ..
-                }) if (*of, *to) == (key, length) => {
-                    return node.children.change(at, |child| {
-                        let mut value = match child.take() {
-                            Some(Child::Leaf { value, .. }) => Some(value),
-                            _ => None,
-                        };
+            if node.nodes.at(at).is_none() {
+                let alone = node.leaves.at(at).is_none_or(|leaf| leaf.is(prefix));
+                if alone {
+                    return node.leaves.change(at, |leaf| {
+                        let mut value = leaf.take().map(|leaf| leaf.value);
                         change(&mut value);
-                        *child = value.map(|value| Child::Leaf { key, length, value });
+                        *leaf = value.map(|value| Leaf::new(key, length, value));
                     });
                 }
                 // No longer alone: it moves one step down.
-                Some(Child::Leaf { .. }) => node.children.change(at, |child| {
-                    if let Some(Child::Leaf { key, length, value }) = child.take() {
-                        let mut below = Node::default();
-                        below.hang(depth + 1, key, length, value);
-                        *child = Some(Child::Node(Arc::new(below)));
+                let mut below = Node::default();
+                node.leaves.change(at, |leaf| {
+                    if let Some(leaf) = leaf.take() {
+                        below.hang(depth + 1, leaf);
                     }
-                }),
-                Some(Child::Node(_)) => {}
+                });
+                node.nodes
+                    .change(at, |child| *child = Some(Arc::new(below)));
             }
-            node = match node.children.at_mut(at) {
-                Some(Child::Node(child)) => Arc::make_mut(child),
-                _ => return,
+            node = match node.nodes.at_mut(at) {
+                Some(child) => Arc::make_mut(child),
+                None => return,
             };
             depth += 1;
         }
@@ -138,25 +115,65 @@ impl<V: Clone> Trie<V> {
 }
 
 impl<V> Node<V> {
-    /// Puts the first prefix into an empty node.
-    fn hang(&mut self, depth: u8, key: u128, length: u8, value: V) {
-        let byte = byte_at(key, depth);
-        if length <= (depth + 1) * STRIDE {
-            let at = ending(byte, length - depth * STRIDE);
-            self.endings.change(at, |ending| *ending = Some(value));
-        } else {
-            let leaf = Child::Leaf { key, length, value };
-            self.children
-                .change(usize::from(byte), |child| *child = Some(leaf));
+    fn visit_endings<'a>(&'a self, byte: u8, seen: &mut impl FnMut(&'a V)) {
+        if self.endings.items.is_empty() {
+            return;
         }
+        // All places of the first six levels are in the first word.
+        let mut path = 0_u64;
+        for length in 0..6 {
+            path |= 1 << ending(byte, length);
+        }
+        let begin = if self.endings.taken[0] & path == 0 {
+            6
+        } else {
+            0
+        };
+        for length in begin..=STRIDE {
+            if let Some(value) = self.endings.at(ending(byte, length)) {
+                seen(value);
+            }
+        }
+    }
+
+    /// Puts the first prefix into an empty node.
+    fn hang(&mut self, depth: u8, leaf: Leaf<V>) {
+        let byte = byte_at(leaf.key(), depth);
+        if leaf.length <= (depth + 1) * STRIDE {
+            let at = ending(byte, leaf.length - depth * STRIDE);
+            self.endings.change(at, |ending| *ending = Some(leaf.value));
+        } else {
+            self.leaves
+                .change(usize::from(byte), |place| *place = Some(leaf));
+        }
+    }
+}
+
+impl<V> Leaf<V> {
+    fn new(key: u128, length: u8, value: V) -> Self {
+        Self {
+            #[expect(clippy::cast_possible_truncation, reason = "the halves of a whole")]
+            key: [(key >> 64) as u64, key as u64],
+            length,
+            value,
+        }
+    }
+
+    fn key(&self) -> u128 {
+        (u128::from(self.key[0]) << 64) | u128::from(self.key[1])
+    }
+
+    fn is(&self, prefix: &Prefix) -> bool {
+        (self.key(), self.length) == (prefix.key, prefix.length)
     }
 }
 
 impl<V> Default for Node<V> {
     fn default() -> Self {
         Self {
+            nodes: Sparse::default(),
+            leaves: Sparse::default(),
             endings: Sparse::default(),
-            children: Sparse::default(),
         }
     }
 }
@@ -181,8 +198,8 @@ fn mask(length: u8) -> u128 {
 #[derive(Clone, Debug)]
 struct Sparse<T, const WORDS: usize> {
     taken: [u64; WORDS],
-    /// What stands in the places that are taken, in their order.
-    items: Vec<T>,
+    /// What stands in the places that are taken, in their order; no larger than it must be.
+    items: Box<[T]>,
 }
 
 impl<T, const WORDS: usize> Sparse<T, WORDS> {
@@ -197,18 +214,20 @@ impl<T, const WORDS: usize> Sparse<T, WORDS> {
 
     fn change(&mut self, place: usize, change: impl FnOnce(&mut Option<T>)) {
         let rank = self.rank(place);
-        let before = self.is_taken(place);
+        let mut items = std::mem::take(&mut self.items).into_vec();
         // Whoever changes it may look at it, so it comes out first.
-        let mut item = before.then(|| self.items.remove(rank));
+        let mut item = self.is_taken(place).then(|| items.remove(rank));
         change(&mut item);
         let bit = 1 << (place % 64);
         match item {
             Some(item) => {
-                self.items.insert(rank, item);
+                items.reserve_exact(1);
+                items.insert(rank, item);
                 self.taken[place / 64] |= bit;
             }
             None => self.taken[place / 64] &= !bit,
         }
+        self.items = items.into_boxed_slice();
     }
 
     fn is_taken(&self, place: usize) -> bool {
@@ -229,7 +248,7 @@ impl<T, const WORDS: usize> Default for Sparse<T, WORDS> {
     fn default() -> Self {
         Self {
             taken: [0; WORDS],
-            items: Vec::new(),
+            items: Box::default(),
         }
     }
 }

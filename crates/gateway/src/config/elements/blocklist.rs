@@ -111,6 +111,9 @@ impl Scalar for BlocklistUrl {
         if !text.contains(':') && text != "memory" {
             return Err(format!("for a file on this machine write \"file:{text}\"").into());
         }
+        if text == "file:" {
+            return Err(format!("name the file: \"file:{BESIDE_A_FOLDER}\"").into());
+        }
         match StoreUrl::from_text(text)? {
             StoreUrl::File(file) if file.is_dir() => {
                 Err("this is a folder: name a file in it, such as blocklist.json".into())

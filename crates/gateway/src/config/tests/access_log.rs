@@ -83,7 +83,7 @@ fn what_is_set_is_what_is_done() {
     assert_eq!(log.store, None);
     let writer = log.writer_options();
     assert_eq!((writer.queue, writer.batch, writer.retention), (7, 3, None));
-    assert_eq!(writer.linger, std::time::Duration::from_secs(2));
+    assert_eq!(writer.linger, Duration::from_secs(2));
     let rules = format!("{:?}", log.rules(&[HeaderName::from_static("payment-key")]));
     for part in [
         "cardnumber",

@@ -97,7 +97,6 @@ impl Reloader {
                 "`state` of [auth]",
                 started.auth.state() == new.auth.state(),
             ),
-            ("[blocklist]", started.blocklist == new.blocklist),
             ("`format` of [log]", started.log.format == new.log.format),
         ];
         let changed = fixed.iter().filter(|(_, same)| !same);

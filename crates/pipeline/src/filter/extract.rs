@@ -1,10 +1,14 @@
 //! The extractors.
 
-use axum::body::Bytes;
+use std::error::Error as StdError;
+
+use axum::RequestExt as _;
 use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
 use garde::Validate;
 use http::StatusCode;
 use http::request::Parts;
+use http_body_util::{BodyExt as _, LengthLimitError};
 use serde::de::DeserializeOwned;
 
 use super::input::Input;
@@ -125,23 +129,30 @@ where
 
 /// Reads the body, up to axum's `DefaultBodyLimit`.
 async fn whole(request: Request) -> Result<(Parts, Bytes), FilterRejection> {
-    let (parts, body) = request.into_parts();
-    // The limit is in the extensions.
-    let mut again = Request::new(body);
-    *again.extensions_mut() = parts.extensions.clone();
-    match Bytes::from_request(again, &()).await {
-        Ok(bytes) => Ok((parts, bytes)),
-        Err(rejection) => {
-            let status = rejection.status();
-            let text = if status == StatusCode::PAYLOAD_TOO_LARGE {
-                Text::both("The body is longer than allowed", "请求体过大")
-            } else {
-                refusal::incomplete()
-            };
-            let error = Error::from(rejection).wrap_code(Code::INVALID_REQUEST, text);
-            Err(FilterRejection::from(error).with_status(status))
+    let (parts, body) = request.with_limited_body().into_parts();
+    let error = match body.collect().await {
+        Ok(whole) => return Ok((parts, whole.to_bytes())),
+        Err(error) => error,
+    };
+    let (status, text) = if is_beyond_limit(&error) {
+        let text = Text::both("The body is longer than allowed", "请求体过大");
+        (StatusCode::PAYLOAD_TOO_LARGE, text)
+    } else {
+        (StatusCode::BAD_REQUEST, refusal::incomplete())
+    };
+    let error = Error::from(error).wrap_code(Code::INVALID_REQUEST, text);
+    Err(FilterRejection::from(error).with_status(status))
+}
+
+fn is_beyond_limit(error: &(dyn StdError + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<LengthLimitError>() {
+            return true;
         }
+        cause = error.source();
     }
+    false
 }
 
 /// Parses the input, and checks its declared rules.

@@ -319,6 +319,24 @@ async fn hazard_50_a_body_is_read_up_to_the_limit() {
     assert_eq!((status.as_u16(), &value["code"]), (413, &json!(66)));
     let (status, _) = ask(app().layer(limit), with_form("/orders", &form[1..])).await;
     assert_eq!(status.as_u16(), 400, "name is missing, as it is `ame`");
+
+    // axum's own limit, unless it is lifted.
+    let form = format!("name={}", "a".repeat(2 * 1024 * 1024));
+    let (status, _) = ask(app(), with_form("/orders", &form)).await;
+    assert_eq!(status.as_u16(), 413);
+    let unlimited = app().layer(axum::extract::DefaultBodyLimit::disable());
+    let (status, _) = ask(unlimited, with_form("/orders", &form)).await;
+    assert_eq!(status.as_u16(), 200);
+}
+
+#[tokio::test]
+async fn a_body_that_breaks_off_is_refused() {
+    let frames = [Ok("name=an"), Err(std::io::Error::other("reset"))];
+    let body = Body::from_stream(futures_util::stream::iter(frames));
+    let request = with_form("/orders", "").map(|_| body);
+    let (code, status, message) = refused(request).await;
+    assert_eq!((code, status), (66, 400));
+    assert_eq!(message, "The body could not be read to its end");
 }
 
 #[tokio::test]

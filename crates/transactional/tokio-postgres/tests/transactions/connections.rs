@@ -15,7 +15,8 @@ use onlyonce_tokio_postgres::TransactionalStore;
 use tokio::sync::Notify;
 use tokio_postgres::NoTls;
 
-use crate::{Node, bank, config, policy, pool, pool_of, transfers};
+use crate::bank::{config, pool_of};
+use crate::suite::{Node, bank, policy, transfers};
 
 fn bid(id: u8) -> Attempt {
     Attempt {
@@ -141,7 +142,9 @@ async fn a_connection_whose_transaction_ended_is_used_again() {
 #[tokio::test]
 async fn a_transaction_that_somebody_holds_on_to_is_undone() {
     let (server, watching) = bank().await;
-    let store = TransactionalStore::new(pool(&server.url())).await.unwrap();
+    let store = TransactionalStore::new(pool_of(&server.url(), 12))
+        .await
+        .unwrap();
     let engine = Engine::new(store.clone());
     let policy = policy();
     let let_go = Arc::new(Notify::new());
@@ -183,7 +186,9 @@ async fn hazard_03_a_claim_that_is_dropped_holds_nothing() {
     let proxy = Proxy::start(server.port());
     let url = server.url_by(&format!("127.0.0.1:{}", proxy.port()));
     let store = TransactionalStore::new(pool_of(&url, 1)).await.unwrap();
-    let other = TransactionalStore::new(pool(&server.url())).await.unwrap();
+    let other = TransactionalStore::new(pool_of(&server.url(), 12))
+        .await
+        .unwrap();
     proxy.set(Fault::HoldAtReply(proxy.replies() + 1));
     let seen = proxy.replies();
     let attempt = bid(1);
@@ -265,7 +270,7 @@ async fn a_commit_wakes_who_waits_elsewhere() {
     let (server, _) = bank().await;
     let url = server.url();
     let listening = async || {
-        let builder = TransactionalStore::builder(pool(&url)).listen(config(&url), NoTls);
+        let builder = TransactionalStore::builder(pool_of(&url, 12)).listen(config(&url), NoTls);
         builder.build().await.unwrap()
     };
     let (here, there) = (listening().await, listening().await);
@@ -293,7 +298,7 @@ async fn a_pooler_may_stand_in_between() {
     let (server, watching) = bank().await;
     let pooler = start_pgbouncer(&server);
     let url = server.url_by(&pooler.address());
-    let store = TransactionalStore::new(pool(&url)).await.unwrap();
+    let store = TransactionalStore::new(pool_of(&url, 12)).await.unwrap();
     let node = Arc::new(Node::of(store, policy()));
     let calls: Vec<_> = (0..20)
         .map(|number| {
@@ -341,7 +346,7 @@ async fn what_cannot_work_is_refused_at_the_start_with_the_remedy() {
             "none comes about",
         ),
     ] {
-        let store = TransactionalStore::builder(pool(url))
+        let store = TransactionalStore::builder(pool_of(url, 12))
             .schema(schema)
             .build();
         let error = store.await.unwrap_err();
@@ -350,5 +355,5 @@ async fn what_cannot_work_is_refused_at_the_start_with_the_remedy() {
         assert!(!format!("{error:?}").contains(secret), "{error:?}");
     }
     PostgresStore::migrate(&url).await.unwrap();
-    TransactionalStore::new(pool(&url)).await.unwrap();
+    TransactionalStore::new(pool_of(&url, 12)).await.unwrap();
 }

@@ -3,12 +3,15 @@
 use onlyonce::{Engine, Fingerprint, Key};
 use onlyonce_tokio_postgres::TransactionalStore;
 
-use crate::{bank, policy, pool};
+use crate::bank::pool_of;
+use crate::suite::{bank, policy};
 
 #[tokio::test]
 async fn a_part_is_undone_alone() {
     let (server, pool_of_ours) = bank().await;
-    let store = TransactionalStore::new(pool(&server.url())).await.unwrap();
+    let store = TransactionalStore::new(pool_of(&server.url(), 12))
+        .await
+        .unwrap();
     let engine = Engine::new(store.clone());
     let policy = policy();
     let work = engine.run_with(

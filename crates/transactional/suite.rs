@@ -1,5 +1,7 @@
 //! Effects and record together, or neither: on a real server, with every exchange cut once.
-#![expect(clippy::unwrap_used, reason = "a test may fail loudly")]
+//!
+//! The same tests for every driver: each crate of the transactional mode includes this file, and has
+//! a module `bank` that does what differs.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -13,12 +15,11 @@ use axum::{Router, routing::post};
 use onlyonce::{Concurrent, Engine, Fingerprint, IdempotencyLayer, Key, Policy, Profile, RunError};
 use onlyonce_core::{Inspect as _, Page, StateKind};
 use onlyonce_postgres::PostgresStore;
-use onlyonce_servers::postgres::{Postgres, start_postgres};
+use onlyonce_servers::postgres::{Disk, Postgres, Setup, start_postgres, start_postgres_from};
 use onlyonce_servers::proxy::{Fault, Proxy};
-use onlyonce_sqlx::{TransactionalStore, Tx};
-use sqlx::PgPool;
-use sqlx::postgres::PgPoolOptions;
 use tower::ServiceExt as _;
+
+use crate::bank::{Pool, TransactionalStore, Tx, numbers, pool, run, run_raw, script, store};
 
 /// What the handler is asked to do, by the request's body.
 async fn transfer(
@@ -33,37 +34,40 @@ async fn transfer(
         "UPDATE account SET balance = balance + 10 WHERE name = 'bob'",
         "INSERT INTO transfer (amount) VALUES (10)",
     ] {
-        sqlx::query(step).execute(&mut *tx).await.map_err(failed)?;
+        if body == "unprepared" {
+            run_raw(&mut tx, step).await.map_err(failed)?;
+        } else {
+            run(&mut tx, step).await.map_err(failed)?;
+        }
     }
     match body.as_str() {
         "fail" if number == 1 => Err((StatusCode::INTERNAL_SERVER_ERROR, "try again")),
         "panic" if number == 1 => panic!("as ordered"),
         "refuse" => {
-            tx.undo().await.map_err(failed)?;
+            tx.undo().await.unwrap();
             Err((StatusCode::CONFLICT, "refused"))
         }
         "conflict" => {
-            let twice = sqlx::query("INSERT INTO account VALUES ('alice', 0)");
-            assert!(twice.execute(&mut *tx).await.is_err());
+            let twice = "INSERT INTO account VALUES ('alice', 0)";
+            assert!(run(&mut tx, twice).await.is_err());
             Err((StatusCode::CONFLICT, "there is one"))
         }
         "lie" if number == 1 => {
-            let twice = sqlx::query("INSERT INTO account VALUES ('alice', 0)");
-            assert!(twice.execute(&mut *tx).await.is_err());
+            let twice = "INSERT INTO account VALUES ('alice', 0)";
+            assert!(run(&mut tx, twice).await.is_err());
             Ok("all is well".to_owned())
         }
         "deferred" if number == 1 => {
-            let broken = sqlx::query("INSERT INTO late (of) VALUES ('nobody')");
-            broken.execute(&mut *tx).await.map_err(failed)?;
+            let broken = "INSERT INTO late (of) VALUES ('nobody')";
+            run(&mut tx, broken).await.map_err(failed)?;
             Ok("all is well".to_owned())
         }
         "commit" | "commit and fail" | "commit and begin" => {
-            let raw = |text| sqlx::raw_sql(text);
-            raw("COMMIT").execute(&mut *tx).await.map_err(failed)?;
+            run_raw(&mut tx, "COMMIT").await.map_err(failed)?;
             match body.as_str() {
                 "commit and fail" => Err((StatusCode::INTERNAL_SERVER_ERROR, "failed")),
                 "commit and begin" => {
-                    raw("BEGIN").execute(&mut *tx).await.map_err(failed)?;
+                    run_raw(&mut tx, "BEGIN").await.map_err(failed)?;
                     Ok("all is well".to_owned())
                 }
                 _ => Ok("all is well".to_owned()),
@@ -90,32 +94,23 @@ impl axum::extract::FromRef<App> for TransactionalStore {
 }
 
 /// One node: its own pool, its own store.
-struct Node {
+pub(crate) struct Node {
     router: Router,
     app: App,
 }
 
-async fn pool(url: &str) -> PgPool {
-    let options = PgPoolOptions::new().max_connections(12);
-    let options = options.acquire_timeout(Duration::from_secs(5));
-    options.connect(url).await.unwrap()
-}
-
-fn policy() -> Policy {
+pub(crate) fn policy() -> Policy {
     let mut policy = Policy::new(Profile::Standard);
     policy.store_timeout = Duration::from_secs(3);
     policy
 }
 
 impl Node {
-    async fn new(url: &str, policy: Policy) -> Self {
-        Self::of(
-            TransactionalStore::new(pool(url).await).await.unwrap(),
-            policy,
-        )
+    pub(crate) async fn new(url: &str, policy: Policy) -> Self {
+        Self::of(store(url, false).await, policy)
     }
 
-    fn of(store: TransactionalStore, policy: Policy) -> Self {
+    pub(crate) fn of(store: TransactionalStore, policy: Policy) -> Self {
         let app = App {
             store: store.clone(),
             executions: Arc::default(),
@@ -128,11 +123,11 @@ impl Node {
         Self { router, app }
     }
 
-    fn executions(&self) -> usize {
+    pub(crate) fn executions(&self) -> usize {
         self.app.executions.load(Ordering::SeqCst)
     }
 
-    async fn send(&self, key: &str, body: &'static str) -> (u16, String) {
+    pub(crate) async fn send(&self, key: &str, body: &'static str) -> (u16, String) {
         let request = Request::post("/transfers")
             .header("idempotency-key", key)
             .body(Body::from(body))
@@ -146,32 +141,25 @@ impl Node {
     }
 }
 
-async fn bank() -> (Postgres, PgPool) {
-    let server = start_postgres();
+pub(crate) async fn bank() -> (Postgres, Pool) {
+    bank_on(start_postgres()).await
+}
+
+async fn bank_on(server: Postgres) -> (Postgres, Pool) {
     PostgresStore::migrate(&server.url()).await.unwrap();
     let pool = pool(&server.url()).await;
-    sqlx::raw_sql(
-        "CREATE TABLE account (name text PRIMARY KEY, balance bigint NOT NULL);
+    let tables = "CREATE TABLE account (name text PRIMARY KEY, balance bigint NOT NULL);
          CREATE TABLE transfer (id bigserial, amount bigint);
          CREATE TABLE late (of text REFERENCES account DEFERRABLE INITIALLY DEFERRED);
-         INSERT INTO account VALUES ('alice', 1000), ('bob', 0);",
-    )
-    .execute(&pool)
-    .await
-    .unwrap();
+         INSERT INTO account VALUES ('alice', 1000), ('bob', 0);";
+    script(&pool, tables).await;
     (server, pool)
 }
 
 /// How often money has moved; and that none was lost or made.
-async fn transfers(pool: &PgPool) -> i64 {
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM transfer")
-        .fetch_one(pool)
-        .await
-        .unwrap();
-    let balances: Vec<i64> = sqlx::query_scalar("SELECT balance FROM account ORDER BY name")
-        .fetch_all(pool)
-        .await
-        .unwrap();
+pub(crate) async fn transfers(pool: &Pool) -> i64 {
+    let count = numbers(pool, "SELECT count(*) FROM transfer").await[0];
+    let balances = numbers(pool, "SELECT balance FROM account ORDER BY name").await;
     assert_eq!(balances, [1000 - 10 * count, 10 * count]);
     count
 }
@@ -292,10 +280,13 @@ async fn hazard_01_of_a_hundred_at_once_one_executes() {
         .into_iter()
         .enumerate()
     {
-        let policy = policy()
+        let mut policy = policy()
             .with_concurrent(concurrent)
-            .with_wait_timeout(Duration::from_secs(30))
+            .with_wait_timeout(Duration::from_secs(60))
             .with_max_waiters(100);
+        // A hundred at once, on a machine that may have other things to do.
+        policy.lease = Duration::from_secs(90);
+        policy.store_timeout = Duration::from_secs(30);
         let nodes = [
             Arc::new(Node::new(&server.url(), policy.clone()).await),
             Arc::new(Node::new(&server.url(), policy).await),
@@ -410,11 +401,7 @@ async fn a_crash_of_the_server_leaves_both_or_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_cannot_be_serialized_is_to_be_tried_again() {
     let (server, pool) = bank().await;
-    let store = TransactionalStore::builder(self::pool(&server.url()).await);
-    let node = Arc::new(Node::of(
-        store.serializable().build().await.unwrap(),
-        policy(),
-    ));
+    let node = Arc::new(Node::of(store(&server.url(), true).await, policy()));
     let mut refused = 0;
     let calls: Vec<_> = ["a", "b", "c", "d"]
         .into_iter()
@@ -438,8 +425,7 @@ async fn what_cannot_be_serialized_is_to_be_tried_again() {
 #[tokio::test]
 async fn a_job_has_its_transaction_too() {
     let (server, pool) = bank().await;
-    let store = TransactionalStore::new(self::pool(&server.url()).await);
-    let store = store.await.unwrap();
+    let store = store(&server.url(), false).await;
     let engine = Engine::new(store.clone());
     let run = async |fail: bool| {
         let store = store.clone();
@@ -448,8 +434,7 @@ async fn a_job_has_its_transaction_too() {
         let work = engine.run_with(key, Fingerprint::OFF, &policy, move |claimed| async move {
             let mut tx = store.transaction(&claimed).map_err(|e| e.to_string())?;
             assert!(store.transaction(&claimed).is_err(), "one at a time");
-            let paid = sqlx::query("INSERT INTO transfer (amount) VALUES (0)");
-            paid.execute(&mut *tx).await.map_err(|e| e.to_string())?;
+            run(&mut tx, "INSERT INTO transfer (amount) VALUES (0)").await?;
             if fail { Err("no".to_owned()) } else { Ok(7) }
         });
         work.await
@@ -457,9 +442,47 @@ async fn a_job_has_its_transaction_too() {
     assert!(matches!(run(true).await, Err(RunError::Failed(_))));
     assert_eq!(run(false).await.unwrap().value, 7);
     assert_eq!(run(false).await.unwrap().value, 7);
-    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM transfer")
-        .fetch_one(&pool)
-        .await
-        .unwrap();
-    assert_eq!(count, 1);
+    let count = numbers(&pool, "SELECT count(*) FROM transfer").await;
+    assert_eq!(count, [1]);
+}
+
+/// The server's disk is full to the last byte: what can't be committed has not happened, and its
+/// retry executes once there is room.
+#[tokio::test]
+async fn hazard_46_a_full_disk_undoes_what_it_can_not_keep() {
+    let (server, pool) = bank_on(start_postgres_from(&Setup {
+        settings: &["autovacuum=off"],
+        disk: Some(Disk::ForData),
+        ..Setup::default()
+    }))
+    .await;
+    let records = "INSERT INTO onlyonce.record \
+         (id, state, status, attempt, fence, created, expires, sweep, nonce, label, result) \
+         SELECT sha256(n::text::bytea), 2, 200, 1, 0, 0, 1::bigint << 50, 2147483647, '', '', \
+                repeat('x', 500)::bytea FROM generate_series(1, 4000) n";
+    script(&pool, records).await;
+    let node = Node::new(&server.url(), policy()).await;
+    server.fill_disk();
+    let mut answers = Vec::new();
+    // Each moves 10 of 1000.
+    for number in 0..90 {
+        let key = format!("key-{number}");
+        let answer = node.send(&key, "").await;
+        assert!(matches!(answer.0, 200 | 500..), "{answer:?}");
+        let refused = answer.0 != 200;
+        answers.push((key, answer));
+        if refused && number > 3 {
+            break;
+        }
+    }
+    let done = answers.iter().filter(|(_, answer)| answer.0 == 200).count();
+    assert!(done < answers.len(), "the disk is full");
+    assert_eq!(transfers(&pool).await, done as i64);
+    server.free_disk();
+    for (key, first) in &answers {
+        let answer = node.send(key, "").await;
+        assert_eq!(answer.0, 200, "{key}: {answer:?} after {first:?}");
+        assert!(first.0 != 200 || *first == answer, "{key}: {answer:?}");
+    }
+    assert_eq!(transfers(&pool).await, answers.len() as i64);
 }

@@ -23,6 +23,7 @@ mod console;
 mod demo;
 mod keys;
 mod log;
+mod logins;
 mod migrate;
 mod pipeline;
 mod records;

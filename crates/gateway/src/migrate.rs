@@ -3,7 +3,7 @@
 use std::io::Write as _;
 
 use anyhow::{Context as _, bail};
-use onlyonce_pipeline_postgres::PostgresBlocklist;
+use onlyonce_pipeline_postgres::{PostgresBlocklist, PostgresTokenStore};
 use onlyonce_postgres::{Migrated, PostgresStore};
 
 use crate::cli::MigrateArgs;
@@ -31,6 +31,8 @@ pub(crate) async fn run(args: &MigrateArgs) -> anyhow::Result<()> {
         .context(context)?;
     // What it may keep besides: small as long as nobody uses it.
     let others = PostgresBlocklist::migrate(postgres.expose()).await;
+    others.context(context)?;
+    let others = PostgresTokenStore::migrate(postgres.expose()).await;
     others.context(context)?;
     say(&if from == to {
         format!("{url} was up to date: version {to}.")

@@ -162,6 +162,7 @@ impl Gateway {
                 tally: Tally::default(),
                 records: records.clone(),
                 blocklist: shared.blocklist.clone(),
+                logins: shared.logins.clone(),
                 read_only: settings
                     .read_only
                     .is_there()

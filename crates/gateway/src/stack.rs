@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tower::Layer as _;
 use tower_service::Service;
 
-use crate::config::{AuthError, RouteLayers, Settings};
+use crate::config::{Auth, AuthError, RouteLayers, Settings};
 use crate::front::FrontBody;
 use crate::pipeline::{RouteStack, Shared, StackBody, StackFuture};
 use crate::proxy::Proxy;
@@ -38,7 +38,9 @@ impl Live {
     pub(crate) fn new(settings: &Settings, engine: Engine, shared: Shared) -> anyhow::Result<Self> {
         let proxy = Arc::new(ArcSwap::from_pointee(proxy(settings)?));
         let origin = Origin::new(Arc::clone(&proxy));
-        let routing = routing(settings, &shared, &engine, &origin)?;
+        let auth = auth(settings, &shared)?;
+        let routing = routing(settings, &shared, auth.as_ref(), &engine, &origin);
+        shared.logins.replace(auth);
         Ok(Self {
             routing: Arc::new(ArcSwap::from_pointee(routing)),
             proxy,
@@ -50,15 +52,18 @@ impl Live {
     /// What is to follow: made first, as that may fail.
     pub(crate) fn next(&self, settings: &Settings) -> anyhow::Result<Next> {
         let origin = Origin::new(Arc::clone(&self.proxy));
+        let auth = auth(settings, &self.shared)?;
         Ok(Next {
-            routing: routing(settings, &self.shared, &self.engine, &origin)?,
+            routing: routing(settings, &self.shared, auth.as_ref(), &self.engine, &origin),
             proxy: proxy(settings)?,
+            auth,
         })
     }
 
     /// Takes up new settings, and what they were made into.
     pub(crate) fn replace(&self, settings: &Settings, next: Next) {
         self.shared.follow(settings);
+        self.shared.logins.replace(next.auth);
         self.routing.store(Arc::new(next.routing));
         self.proxy.store(Arc::new(next.proxy));
     }
@@ -81,30 +86,34 @@ impl Live {
 pub(crate) struct Next {
     routing: Routing,
     proxy: Proxy,
+    auth: Option<Auth>,
+}
+
+/// Built once for all routes: a policy of roles may be long.
+fn auth(settings: &Settings, shared: &Shared) -> Result<Option<Auth>, AuthError> {
+    let sessions = shared.sessions.as_ref();
+    settings.auth.build(sessions, Answers::new())
 }
 
 fn routing(
     settings: &Settings,
     shared: &Shared,
+    auth: Option<&Auth>,
     engine: &Engine,
     origin: &Origin,
-) -> Result<Routing, AuthError> {
-    // Built once: a policy of roles may be long.
-    let auth = settings
-        .auth
-        .build(shared.sessions.as_ref(), Answers::new())?
-        .map(|auth| auth.layer);
+) -> Routing {
+    let auth = auth.map(|auth| &auth.layer);
     let elsewhere = RouteLayers::default();
     let layers = settings.routes.iter().map(|route| route.layers());
     let stacks = layers
         .chain([&elsewhere])
-        .map(|layers| RouteStack::new(settings, layers, shared, auth.as_ref(), engine, origin))
+        .map(|layers| RouteStack::new(settings, layers, shared, auth, engine, origin))
         .collect();
-    Ok(Routing::new(
+    Routing::new(
         settings.routes.clone(),
         settings.principal_header.clone(),
         stacks,
-    ))
+    )
 }
 
 fn proxy(settings: &Settings) -> Result<Proxy, UpstreamError> {

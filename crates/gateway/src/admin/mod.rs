@@ -1,6 +1,7 @@
 //! The second listener: health, metrics and the keys API. Never reachable through the public one.
 
 mod api;
+mod auth;
 mod blocklist;
 mod guard;
 mod health;
@@ -18,6 +19,7 @@ use onlyonce_pipeline::read_only::ReadOnly;
 use tokio_util::sync::CancellationToken;
 
 use crate::console::{self, Console};
+use crate::logins::Logins;
 use crate::records::Records;
 use crate::reload::Reloader;
 
@@ -31,6 +33,8 @@ pub(crate) use metrics::{Tally, describe as describe_metrics};
 pub(crate) struct Admin {
     pub(crate) records: Records,
     pub(crate) blocklist: Option<Blocklist>,
+    /// Each module's tokens.
+    pub(crate) logins: Logins,
     /// Where a layer follows it.
     pub(crate) read_only: Option<ReadOnly>,
     /// The access log's pages, where rows are kept.
@@ -53,6 +57,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/-/reload", post(api::reload))
         .merge(blocklist::router(admin.blocklist.clone()))
         .merge(read_only::router(admin.read_only.clone()))
+        .merge(auth::router(admin.logins.clone()))
         .layer(from_fn(guard::refuse_foreign_pages));
     let console = admin.console.clone().map(console::router);
     let console = console.unwrap_or_default();

@@ -12,6 +12,7 @@ use onlyonce_pipeline::read_only::ReadOnly;
 use crate::access_log::AccessLogs;
 use crate::blocklist;
 use crate::config::Settings;
+use crate::logins::Logins;
 
 /// What all stacks work with. Cloning gives the same.
 #[derive(Clone, Default)]
@@ -20,6 +21,8 @@ pub(crate) struct Shared {
     pub(crate) blocklist: Option<Blocklist>,
     /// Where sessions are kept.
     pub(crate) sessions: Option<SharedTokenStore>,
+    /// Whose logins there are, by the settings of the moment.
+    pub(crate) logins: Logins,
     pub(crate) access_log: Option<AccessLogLayer>,
     log_rules: Option<Arc<ArcSwap<Rules>>>,
 }
@@ -32,6 +35,7 @@ impl Shared {
             read_only: ReadOnly::new(settings.read_only.enabled),
             blocklist: blocklist::open(&settings.blocklist, &settings.store.url).await?,
             sessions: settings.auth.open_state().await?,
+            logins: Logins::default(),
             access_log: logs.layer(),
             log_rules: Some(logs.rules()),
         };

@@ -161,6 +161,13 @@ pub struct Auth {
     pub tokens: Vec<(Box<str>, Tokens)>,
 }
 
+#[cfg(test)]
+impl Auth {
+    pub(crate) const fn of(layer: AuthLayer, tokens: Vec<(Box<str>, Tokens)>) -> Self {
+        Self { layer, tokens }
+    }
+}
+
 /// What is checked when settings are read can't fail later; all the same it is no panic.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -46,8 +46,8 @@
 //! can't be read at all leaves the last good state in force.
 //!
 //! # Speed
-//! Lookups are made in a trie of eight bits at a step, without a lock: their time does not grow with
-//! the number of entries. A change makes new nodes along one path.
+//! Lookups are made in a trie of eight bits at a step, without a lock: more entries don't mean more
+//! steps. A change makes new nodes along one path.
 //!
 //! # The other way round
 //! An [`AllowListLayer`] protects some paths: only the addresses of an [`AllowList`] reach them.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use onlyonce_core::{Clock as _, ManualClock};
+use tokio::sync::Semaphore;
 
 use super::super::*;
 use super::support::{Odd, eager, ip, until};
@@ -150,6 +151,27 @@ async fn a_failed_reload_keeps_the_last_good_state() {
     assert_eq!(list.find(ip("10.0.0.3")), None);
     store.broken.store(false, Ordering::SeqCst);
     until("the reload", async || list.find(ip("10.0.0.2")).is_some()).await;
+}
+
+/// What the store said before a change does not undo it when it comes after.
+#[tokio::test]
+async fn a_slow_listing_does_not_undo_a_change() {
+    let gate = Arc::new(Semaphore::new(1));
+    let store = Odd {
+        gate: Some(Arc::clone(&gate)),
+        ..Odd::default()
+    };
+    // Its own task waits at the gate, with a listing from before the change.
+    let list = load(store).await;
+    until("the wait", async || gate.available_permits() == 0).await;
+    tokio::task::yield_now().await;
+    let entry = list.add(&Draft::new("10.0.0.1")).await.unwrap();
+    assert_eq!(list.find(ip("10.0.0.1")), Some(entry.id));
+    for _ in 0..100 {
+        gate.add_permits(1);
+        tokio::task::yield_now().await;
+        assert_eq!(list.find(ip("10.0.0.1")), Some(entry.id));
+    }
 }
 
 #[tokio::test]

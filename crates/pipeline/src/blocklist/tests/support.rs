@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use onlyonce_core::{Changes, Operation, StoreError, StoreErrorKind, Timestamp};
 
+use tokio::sync::Semaphore;
+
 use super::super::*;
 
 pub(super) fn ip(text: &str) -> IpAddr {
@@ -37,6 +39,8 @@ pub(super) struct Odd {
     pub(super) broken: Arc<AtomicBool>,
     pub(super) silent: Arc<AtomicBool>,
     pub(super) garbage: Arc<AtomicBool>,
+    /// Listings are always of everything, and wait here once they are made.
+    pub(super) gate: Option<Arc<Semaphore>>,
 }
 
 impl Odd {
@@ -52,7 +56,11 @@ impl Odd {
 impl BlocklistStore for Odd {
     async fn list(&self, since: Option<Revision>) -> Result<Listing, StoreError> {
         self.check()?;
+        let since = since.filter(|_| self.gate.is_none());
         let mut listing = self.real.list(since).await?;
+        if let Some(gate) = &self.gate {
+            gate.acquire().await.unwrap().forget();
+        }
         if self.garbage.load(Ordering::SeqCst) {
             let mut wrong = Draft::new("10.0.0.300").entry(EntryId(900), Timestamp::default());
             wrong.remark = "by hand".to_owned();

@@ -8,7 +8,7 @@ mod script;
 
 use std::time::Duration;
 
-use onlyonce_checker::{Losses, Outcome, Refusal, Rule, Stage};
+use onlyonce_checker::{Losses, Name, Outcome, Refusal, Rule, Stage};
 use onlyonce_core::OnUnknown;
 
 use script::{LEASE, LIFETIME, Script};
@@ -158,6 +158,27 @@ fn a_record_that_fell_back_to_its_claim_is_lost() {
     };
     assert_eq!(report.losses, expected);
     assert_eq!(report.counts.keys_unknown, 1);
+}
+
+#[test]
+fn keys_that_are_held_for_nothing_are_named() {
+    let mut script = Script::new();
+    let first = script.sent("a/k", "10");
+    script.won("a/k", 1, 1);
+    script.told(first, Outcome::ConnectionError, "");
+    script.later(LEASE);
+    let second = script.sent("a/k", "10");
+    script.held("a/k", 1, 1, Stage::InProgress);
+    script.told(second, UNKNOWN, "refused");
+    // This one was executed, and is rightly held.
+    let third = script.sent("a/l", "10");
+    let _ = script.begins(third, 2, 1);
+    script.told(third, Outcome::ConnectionError, "");
+    let fourth = script.sent("a/l", "10");
+    script.told(fourth, UNKNOWN, "refused");
+    let report = script.check().expect_none();
+    assert_eq!(report.held_in_vain, [Name::new("a", "k")]);
+    assert_eq!(report.counts.keys_unknown, 2);
 }
 
 #[test]

@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::{counter, gauge};
-use onlyonce_core::{Clock, StoreError, SystemClock, Timestamp};
+use onlyonce_core::{Clock, StoreError, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
-use super::entry::{Draft, DraftError, Entry, EntryId};
+use super::entry::{Draft, Entry, EntryId};
+use super::error::BlocklistError;
+use super::options::BlocklistOptions;
 use super::refresh;
 use super::rules::{Book, Rule, Snapshot};
 use super::store::{Revision, SharedBlocklistStore, Unreadable};
@@ -59,73 +61,6 @@ pub(super) struct Inner {
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
-/// How a [`Blocklist`] keeps up with its store.
-///
-/// # Example
-/// ```
-/// use onlyonce_pipeline::blocklist::{Blocklist, BlocklistOptions, MemoryBlocklist};
-/// use std::time::Duration;
-///
-/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let options = BlocklistOptions::new()
-///     .with_poll(Duration::from_secs(5))
-///     .with_flush(Duration::from_secs(60));
-/// let blocklist = Blocklist::load_with(MemoryBlocklist::new(), options).await?;
-/// # let _ = blocklist; Ok(()) }
-/// ```
-#[derive(Clone, Debug)]
-#[must_use]
-pub struct BlocklistOptions {
-    pub(super) clock: Arc<dyn Clock>,
-    pub(super) poll: Duration,
-    pub(super) flush: Duration,
-    pub(super) most_prefixes: usize,
-}
-
-impl BlocklistOptions {
-    /// The defaults.
-    pub fn new() -> Self {
-        Self {
-            clock: Arc::new(SystemClock::new()),
-            poll: Duration::from_secs(30),
-            flush: Duration::from_secs(10),
-            most_prefixes: 4_000_000,
-        }
-    }
-
-    /// How often the store is looked at though it said nothing, at least 10 ms. Default: 30 s.
-    pub fn with_poll(mut self, interval: Duration) -> Self {
-        self.poll = interval.max(SHORTEST);
-        self
-    }
-
-    /// How often hits are given to the store, at least 10 ms. Default: 10 s.
-    pub fn with_flush(mut self, interval: Duration) -> Self {
-        self.flush = interval.max(SHORTEST);
-        self
-    }
-
-    /// How many prefixes there is room for: an address or a network takes one, a range some.
-    /// Default: 4,000,000, for which some 500 MB are needed.
-    pub fn with_capacity(mut self, prefixes: usize) -> Self {
-        self.most_prefixes = prefixes;
-        self
-    }
-
-    /// The clock by which entries expire. Default: the machine's.
-    pub fn with_clock(mut self, clock: impl Clock) -> Self {
-        self.clock = Arc::new(clock);
-        self
-    }
-}
-
-impl Default for BlocklistOptions {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-const SHORTEST: Duration = Duration::from_millis(10);
 /// However slow a store is, some time it has answered.
 const RELOAD_LIMIT: Duration = Duration::from_secs(120);
 const WRITE_LIMIT: Duration = Duration::from_secs(15);
@@ -483,28 +418,4 @@ pub struct BlocklistStats {
     pub unreadable: usize,
     /// How often the store could not be read since the start.
     pub failed_reloads: u64,
-}
-
-/// Why the blocklist did not do what it was asked.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum BlocklistError {
-    /// The entry can't be saved so.
-    #[error(transparent)]
-    Draft(#[from] DraftError),
-    /// There is no room for so many prefixes.
-    #[error(
-        "the blocklist has no room for so many prefixes: remove entries, write networks in place \
-         of single addresses, or raise its capacity"
-    )]
-    Full,
-    /// The store failed.
-    #[error("the blocklist's store failed")]
-    Store(#[source] StoreError),
-    /// The store gave no answer.
-    #[error("the blocklist's store gave no answer within {limit:?}")]
-    Silent {
-        /// How long it was waited for.
-        limit: Duration,
-    },
 }

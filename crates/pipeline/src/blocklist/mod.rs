@@ -59,11 +59,13 @@
 mod addr;
 mod allow_list;
 mod entry;
+mod error;
 mod file;
 mod future;
 mod layer;
 mod list;
 mod memory;
+mod options;
 mod prefix;
 mod refresh;
 mod rules;
@@ -79,11 +81,13 @@ pub use allow_list::{
     AllowList, AllowListError, AllowListLayer, AllowListService, ProtectedPathError,
 };
 pub use entry::{Draft, DraftError, Entry, EntryId, Expiry, Status};
+pub use error::BlocklistError;
 pub use file::FileBlocklist;
 pub use future::ResponseFuture;
 pub use layer::BlocklistLayer;
-pub use list::{Blocklist, BlocklistError, BlocklistOptions, BlocklistStats};
+pub use list::{Blocklist, BlocklistStats};
 pub use memory::MemoryBlocklist;
+pub use options::BlocklistOptions;
 pub use service::{Blocked, BlocklistService};
 pub use store::{BlocklistStore, Listing, Revision, SharedBlocklistStore, Unreadable};
 pub use syntax::{AddressSet, SyntaxError};

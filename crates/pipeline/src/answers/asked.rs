@@ -15,7 +15,7 @@ use crate::{ContentKind, Language};
 pub struct Asked {
     pub(super) language: Language,
     pub(super) kind: ContentKind,
-    pub(super) trace_id: Box<str>,
+    trace_id: Option<TraceId>,
 }
 
 impl Asked {
@@ -27,20 +27,23 @@ impl Asked {
         Self {
             language,
             kind: kinds.of(request.uri().path()),
-            trace_id: trace_id.map(TraceId::as_str).unwrap_or_default().into(),
+            trace_id: trace_id.cloned(),
         }
     }
 
     /// Which request it is in logs; empty where nobody has said so.
     #[must_use]
     pub fn trace_id(&self) -> &str {
-        &self.trace_id
+        self.trace_id
+            .as_ref()
+            .map(TraceId::as_str)
+            .unwrap_or_default()
     }
 
     /// For a request whose trace ID is found out later.
     #[must_use]
     pub fn with_trace_id(mut self, trace_id: &TraceId) -> Self {
-        self.trace_id = trace_id.as_str().into();
+        self.trace_id = Some(trace_id.clone());
         self
     }
 
@@ -49,7 +52,7 @@ impl Asked {
         Self {
             language,
             kind: ContentKind::default(),
-            trace_id: trace_id.into(),
+            trace_id: Some(TraceId::new(trace_id)),
         }
     }
 

@@ -48,7 +48,10 @@ pub enum StatusMode {
 /// ```
 #[derive(Clone, Debug)]
 #[must_use]
-pub struct Answers {
+pub struct Answers(Arc<Rules>);
+
+#[derive(Clone, Debug)]
+struct Rules {
     status_mode: StatusMode,
     debug: bool,
     /// None: as the client asks.
@@ -83,7 +86,7 @@ impl Answers {
     /// Answers with mapped statuses, without debug, in the language that the client asks for,
     /// or else in English.
     pub fn new() -> Self {
-        Self {
+        Self(Arc::new(Rules {
             status_mode: StatusMode::default(),
             debug: false,
             language: None,
@@ -91,45 +94,50 @@ impl Answers {
             clock: Arc::new(SystemClock::new()),
             kinds: Kinds::default(),
             page: Page::default(),
-        }
+        }))
+    }
+
+    fn rules(&mut self) -> &mut Rules {
+        Arc::make_mut(&mut self.0)
     }
 
     /// With which HTTP status answers are sent; [`StatusMode::Mapped`] by default.
-    pub const fn with_status_mode(mut self, mode: StatusMode) -> Self {
-        self.status_mode = mode;
+    pub fn with_status_mode(mut self, mode: StatusMode) -> Self {
+        self.rules().status_mode = mode;
         self
     }
 
     /// With which HTTP status answers are sent.
     #[must_use]
-    pub const fn status_mode(&self) -> StatusMode {
-        self.status_mode
+    pub fn status_mode(&self) -> StatusMode {
+        self.0.status_mode
     }
 
     /// Whether clients see the whole chain of an error, with places in the program; off by
     /// default. Never on where strangers call.
-    pub const fn with_debug(mut self, debug: bool) -> Self {
-        self.debug = debug;
+    pub fn with_debug(mut self, debug: bool) -> Self {
+        self.rules().debug = debug;
         self
     }
 
     /// Answers in this language, whatever the client asks for.
-    pub const fn with_language(mut self, language: Language) -> Self {
-        self.language = Some(language);
+    pub fn with_language(mut self, language: Language) -> Self {
+        self.rules().language = Some(language);
         self
     }
 
     /// Answers in the language that `Accept-Language` likes best, or in this one. English by
     /// default.
-    pub const fn with_fallback_language(mut self, language: Language) -> Self {
-        self.language = None;
-        self.fallback = language;
+    pub fn with_fallback_language(mut self, language: Language) -> Self {
+        let rules = self.rules();
+        rules.language = None;
+        rules.fallback = language;
         self
     }
 
     /// Takes timestamps from `clock`; from the machine's by default.
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
-        self.clock = clock;
+        self.rules().clock = clock;
         self
     }
 
@@ -143,7 +151,7 @@ impl Answers {
         pattern: &str,
         kind: ContentKind,
     ) -> Result<Self, RoutePatternError> {
-        self.kinds.insert(pattern, kind)?;
+        self.rules().kinds.insert(pattern, kind)?;
         Ok(self)
     }
 
@@ -154,17 +162,18 @@ impl Answers {
     /// # Errors
     /// When the template is malformed; the error names the line.
     pub fn with_error_page(mut self, template: &str) -> Result<Self, TemplateError> {
-        self.page = Page::new(template)?;
+        self.rules().page = Page::new(template)?;
         Ok(self)
     }
 
     /// What the request says about how it is to be answered: for layers that answer when they
     /// have the request no more.
     pub fn asked<B>(&self, request: &Request<B>) -> Asked {
-        let language = self
+        let rules = &self.0;
+        let language = rules
             .language
-            .unwrap_or_else(|| Language::of(request.headers(), self.fallback));
-        Asked::new(request, language, &self.kinds)
+            .unwrap_or_else(|| Language::of(request.headers(), rules.fallback));
+        Asked::new(request, language, &rules.kinds)
     }
 
     /// The response that tells of a refusal.
@@ -197,7 +206,7 @@ impl Answers {
         kind: Option<ContentKind>,
     ) -> Response<Bytes> {
         let (code, language) = (error.code(), asked.language);
-        let message = if error.is_internal() && !self.debug {
+        let message = if error.is_internal() && !self.0.debug {
             hidden(language)
         } else {
             error.message(language)
@@ -237,7 +246,7 @@ impl Answers {
         facts: &[u8],
         trace_id: &str,
     ) -> Response<Bytes> {
-        let asked = Asked::unknown(self.language.unwrap_or(self.fallback), trace_id);
+        let asked = Asked::unknown(self.0.language.unwrap_or(self.0.fallback), trace_id);
         let said = match serde_json::from_slice(facts) {
             Ok(facts) => Said::Facts(facts),
             Err(_) => Said::Nothing,
@@ -257,7 +266,7 @@ impl Answers {
         kind: ContentKind,
     ) -> Response<Bytes> {
         let lines = match said {
-            Said::Error(error) if self.debug => Some(error.lines(asked.language)),
+            Said::Error(error) if self.0.debug => Some(error.lines(asked.language)),
             _ => None,
         };
         let facts = match said {
@@ -272,10 +281,10 @@ impl Answers {
                 _ => None,
             },
             error: facts,
-            timestamp: self.clock.now().as_millis() / 1000,
-            trace_id: &asked.trace_id,
+            timestamp: self.0.clock.now().as_millis() / 1000,
+            trace_id: asked.trace_id(),
         };
-        let sent = match self.status_mode {
+        let sent = match self.0.status_mode {
             StatusMode::Mapped => status,
             StatusMode::Always200 => StatusCode::OK,
         };
@@ -283,7 +292,7 @@ impl Answers {
             ContentKind::Json | ContentKind::EventStream => (ContentKind::Json, document.json()),
             ContentKind::Xml => (kind, document.xml()),
             ContentKind::Text => (kind, document.text()),
-            ContentKind::Html => (kind, self.page.render(&document, sent, asked.language)),
+            ContentKind::Html => (kind, self.0.page.render(&document, sent, asked.language)),
         };
         let mut response = Response::new(body);
         *response.status_mut() = sent;

@@ -62,4 +62,5 @@ use typed::Typed;
 use crate::{Answers, Error};
 
 #[cfg(test)]
+#[cfg(feature = "axum")]
 mod tests;

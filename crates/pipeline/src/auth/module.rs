@@ -165,7 +165,8 @@ impl Module {
         Ok(self.at(prefix))
     }
 
-    /// Takes these routes too, wherever they lie: they go before all prefixes.
+    /// Takes these routes too, wherever they lie: they go before all prefixes. With `GET` comes
+    /// `HEAD`, which servers answer by the same handler.
     ///
     /// # Errors
     /// When a route is malformed.
@@ -320,9 +321,9 @@ impl Modules {
         if self.has_routes && loose.has_other_parts_than(path) {
             return Err(AmbiguousPath::Escape);
         }
-        let folded = loose.folded();
+        let (folded, capitals) = (loose.folded(), capitals(method));
         let loosely = self.first(
-            |placed| placed.loose_routes.has(method, &folded),
+            |placed| placed.loose_routes.has(&capitals, &folded),
             |prefix| loose.is_under(prefix),
         );
         let Some(loosely) = loosely else {
@@ -335,7 +336,7 @@ impl Modules {
         );
         match exactly {
             Some(exactly) if std::ptr::eq(exactly, loosely) => Ok(Some((exactly, normal))),
-            _ => Err(AmbiguousPath::LetterCase),
+            _ => Err(AmbiguousPath::Nearly),
         }
     }
 
@@ -357,6 +358,12 @@ impl Modules {
     }
 }
 
+/// The method as a server reads it to which letter case is nothing.
+fn capitals(method: &Method) -> Method {
+    let capitals = method.as_str().to_ascii_uppercase();
+    Method::from_bytes(capitals.as_bytes()).unwrap_or_else(|_| method.clone())
+}
+
 impl Placed {
     fn new(module: Module) -> Self {
         let list = |routes: &[RoutePattern]| {
@@ -364,13 +371,11 @@ impl Placed {
             routes.iter().for_each(|route| list.add(route));
             list
         };
-        let mut loose_routes = RouteList::default();
-        for route in &module.routes {
-            loose_routes.add(&route.folded());
-        }
+        let routes: Vec<RoutePattern> = module.routes.iter().map(RoutePattern::with_head).collect();
+        let loose: Vec<RoutePattern> = routes.iter().map(RoutePattern::folded).collect();
         Self {
-            routes: list(&module.routes),
-            loose_routes,
+            routes: list(&routes),
+            loose_routes: list(&loose),
             login_exempt: list(&module.login_exempt),
             permission_exempt: list(&module.permission_exempt),
             module,

@@ -55,9 +55,9 @@ pub enum AmbiguousPath {
     /// It has a byte that must be escaped.
     #[error("it has a character that must be escaped")]
     Unescaped,
-    /// It is in a module only where capitals count as small letters.
-    #[error("it differs from a module's prefix by letter case")]
-    LetterCase,
+    /// It, or the method, is a module's only where letter case or a slash at its end don't count.
+    #[error("it is nearly, but not quite, a path of a module: letter case and slashes count")]
+    Nearly,
 }
 
 /// A path in its loosest reading: no reader gets to other leading parts than it has.

@@ -33,6 +33,15 @@ impl RoutePattern {
         &self.methods
     }
 
+    /// The route, with `HEAD` where it has `GET`.
+    pub(super) fn with_head(&self) -> Self {
+        let mut route = self.clone();
+        if route.methods.contains(&Method::GET) && !route.methods.contains(&Method::HEAD) {
+            route.methods.push(Method::HEAD);
+        }
+        route
+    }
+
     /// The route as the loosest reader sees it: in small letters, with all escapes read.
     pub(super) fn folded(&self) -> Self {
         let read = read_loosely(&self.pattern).map(|loose| loose.folded());

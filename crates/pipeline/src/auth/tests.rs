@@ -387,9 +387,17 @@ async fn services_behind_are_told_who_calls() {
     let layer = layer.with_identity_headers(user, role);
     let told = async |path: &str, token: Option<&str>| {
         let mut request = request("GET", path, token);
-        request.headers_mut().insert("x-user", "root".parse().unwrap());
-        request.headers_mut().insert("x_role", "super".parse().unwrap());
-        let response = layer.layer(service_fn(echo)).oneshot(request).await.unwrap();
+        request
+            .headers_mut()
+            .insert("x-user", "root".parse().unwrap());
+        request
+            .headers_mut()
+            .insert("x_role", "super".parse().unwrap());
+        let response = layer
+            .layer(service_fn(echo))
+            .oneshot(request)
+            .await
+            .unwrap();
         let of = |name: &str| {
             let value = response.headers().get(name)?;
             Some(value.to_str().unwrap().to_owned())
@@ -397,10 +405,17 @@ async fn services_behind_are_told_who_calls() {
         (of("x-user"), of("x-role"), of("x_role"))
     };
     let editor = login(&api, "José 1%\r\n", Some("editor")).await;
-    let expected = (Some("Jos%C3%A9%201%25%0D%0A".to_owned()), Some("editor".to_owned()), None);
+    let expected = (
+        Some("Jos%C3%A9%201%25%0D%0A".to_owned()),
+        Some("editor".to_owned()),
+        None,
+    );
     assert_eq!(told("/api/x", Some(&editor)).await, expected);
     let nobody = login(&api, "7", None).await;
-    assert_eq!(told("/api/x", Some(&nobody)).await, (Some("7".to_owned()), None, None));
+    assert_eq!(
+        told("/api/x", Some(&nobody)).await,
+        (Some("7".to_owned()), None, None)
+    );
     assert_eq!(told("/api/login", Some(&nobody)).await, (None, None, None));
     assert_eq!(told("/public", None).await, (None, None, None));
 }
@@ -609,6 +624,8 @@ async fn the_longest_prefix_counts_and_routes_go_before_prefixes() {
         ("GET", "/site/own", 61),
         ("GET", "/site/own/x", 61),
         ("GET", "/site/own/reports/1", 0),
+        ("HEAD", "/site/own/reports/1", 0),
+        ("get", "/site/own/reports/1", 53),
         ("POST", "/site/own/reports/1", 61),
         ("GET", "/site/own/reports/1/x", 61),
         ("GET", "/files/a/b", 0),
@@ -662,6 +679,78 @@ async fn a_protected_route_has_no_spelling_that_is_free() {
     ] {
         assert_eq!(code(&layer, "GET", path, None).await, expected, "{path}");
     }
+}
+
+#[tokio::test]
+async fn a_route_that_is_protected_by_method_has_no_other_spelling_of_it() {
+    let tokens = tokens_of("reports", &SharedTokenStore::new(MemoryTokenStore::new()));
+    let module = Module::new("reports", Steps::Login, tokens)
+        .with_routes(["GET /reports", "DELETE,PURGE /reports"])
+        .unwrap();
+    let layer = AuthLayer::new([module]).unwrap();
+    for (method, expected) in [
+        ("GET", 61),
+        ("HEAD", 61),
+        ("DELETE", 61),
+        ("PURGE", 61),
+        ("get", 53),
+        ("Head", 53),
+        ("purge", 53),
+        ("POST", 0),
+        ("post", 0),
+    ] {
+        assert_eq!(
+            code(&layer, method, "/reports", None).await,
+            expected,
+            "{method}"
+        );
+    }
+}
+
+/// The principal is whose key it is; who is logged out gets no replay.
+#[tokio::test]
+async fn idempotency_inside_keeps_callers_apart_and_replays_for_who_may_see_it() {
+    let App { api, layer, .. } = app();
+    let executed = Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let count = Arc::clone(&executed);
+    let service = layer.layer(
+        onlyonce::IdempotencyLayer::new(onlyonce_memory::MemoryStore::new()).layer(service_fn(
+            move |_: Request<onlyonce::http::RequestBody<Full<Bytes>>>| {
+                let number = count.fetch_add(1, Ordering::SeqCst) + 1;
+                async move {
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(number.to_string()))))
+                }
+            },
+        )),
+    );
+    let alice = login(&api, "alice", None).await;
+    let again = login(&api, "alice", None).await;
+    let bob = login(&api, "bob", None).await;
+    let pay = async |token: &str| {
+        let request = Request::post("/api/pay")
+            .header(AUTHORIZATION, format!("Bearer {token}"))
+            .header("idempotency-key", "k1")
+            .body(Full::new(Bytes::from_static(b"100")))
+            .unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    };
+    assert_eq!(pay(&alice).await, (200, "1".to_owned()));
+    assert_eq!(
+        pay(&bob).await,
+        (200, "2".to_owned()),
+        "another caller's key is another key"
+    );
+    assert_eq!(
+        pay(&again).await,
+        (200, "1".to_owned()),
+        "the same caller by another token"
+    );
+    api.logout(&alice).await.unwrap();
+    assert_eq!(pay(&alice).await.0, 401, "no replay for who is logged out");
+    assert_eq!(executed.load(Ordering::SeqCst), 2);
 }
 
 #[tokio::test]

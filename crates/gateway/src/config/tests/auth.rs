@@ -208,13 +208,25 @@ async fn asked(auth: &Auth, line: &str, token: Option<&str>) -> String {
     if let Some(token) = token {
         request = request.header("authorization", format!("Bearer {token}"));
     }
-    let request = request.header("x-user", "root").body(()).unwrap();
+    let request = request
+        .header("x-user", "root")
+        .header("x-original-url", "/admin/me");
+    let request = request
+        .header("x-http-method-override", "DELETE")
+        .body(())
+        .unwrap();
     let service = auth.layer.layer(service_fn(async |request: Request<()>| {
         let name = HeaderName::from_static("x-user");
         let user = request
             .headers()
             .get(name)
             .map(|user| user.to_str().unwrap().to_owned());
+        let overrides = ["x-original-url", "x-http-method-override"];
+        assert!(
+            !overrides
+                .iter()
+                .any(|name| request.headers().contains_key(*name))
+        );
         let told = user.unwrap_or_else(|| "nobody".to_owned());
         Ok::<_, Infallible>(Response::new(Full::new(Bytes::from(told))))
     }));

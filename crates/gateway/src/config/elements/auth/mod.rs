@@ -109,6 +109,16 @@ pub(in crate::config) struct RawAuth {
     role_header: Option<HeaderName>,
 }
 
+/// By these a client tells some frameworks to take another path or method than the one that was
+/// decided on.
+const OVERRIDES: [&str; 5] = [
+    "x-http-method",
+    "x-http-method-override",
+    "x-method-override",
+    "x-original-url",
+    "x-rewrite-url",
+];
+
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Default for RawAuth {
@@ -347,7 +357,8 @@ impl AuthSettings {
             role_header,
             ..
         } = &self.raw;
-        let layer = AuthLayer::new(modules)?;
+        let layer =
+            AuthLayer::new(modules)?.with_removed_headers(OVERRIDES.map(HeaderName::from_static));
         Ok(layer.with_identity_headers(user_header.clone(), role_header.clone()))
     }
 

@@ -13,7 +13,7 @@ use serde_json::Value;
 use super::field::Field;
 use super::json::{self, Media};
 use super::refusal;
-use super::rejection::FilterRejection;
+use super::rejection::{FilterRejection, mistake};
 use crate::{Code, Error, Text};
 
 /// What a request brings: its fields, or a body that is no object.
@@ -162,11 +162,9 @@ async fn of_route(parts: &mut Parts) -> Result<BTreeMap<String, Field>, FilterRe
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn not_json(error: serde_json::Error) -> FilterRejection {
-    let text = refusal::not_json(&error);
-    Error::from(error)
-        .wrap_code(Code::INVALID_REQUEST, text)
-        .into()
+    mistake(Code::INVALID_REQUEST, refusal::not_json(&error)).into()
 }
 
 fn unsupported() -> FilterRejection {
@@ -174,7 +172,7 @@ fn unsupported() -> FilterRejection {
         "The body must be JSON or a form, in UTF-8 and not compressed",
         "请求体必须是未压缩的UTF-8 JSON或表单",
     );
-    FilterRejection::from(Error::new(Code::INVALID_REQUEST, text))
+    FilterRejection::from(mistake(Code::INVALID_REQUEST, text))
         .with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
 }
 
@@ -192,5 +190,5 @@ fn misfit<E: std::error::Error>(error: serde_path_to_error::Error<E>) -> Error {
             format!("{path}：参数不正确（{problem}）"),
         ),
     };
-    Error::new(Code::VALIDATION_FAILED, text)
+    mistake(Code::VALIDATION_FAILED, text)
 }

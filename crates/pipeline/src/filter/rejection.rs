@@ -6,7 +6,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use onlyonce::Control;
 
-use crate::{Code, Error};
+use crate::{Code, Error, Text};
 
 /// A refused input, as a response: the [`Error`], for an
 /// [`EnvelopeLayer`](crate::envelope::EnvelopeLayer) outside to show, and the word that nothing
@@ -36,6 +36,12 @@ impl FilterRejection {
     pub(super) fn into_parts(self) -> (Error, Option<StatusCode>) {
         (self.error, self.status)
     }
+}
+
+/// What a client did wrong: no place in the program tells more of it, and looking one up for the
+/// log would cost more than the request.
+pub(super) fn mistake(code: Code, text: Text) -> Error {
+    Error::new(code, text).with_frames(Vec::new())
 }
 
 impl From<Error> for FilterRejection {

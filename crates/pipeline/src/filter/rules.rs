@@ -10,6 +10,7 @@ use garde::i18n::{
 use garde::{Report, Validate};
 
 use super::input::Declared;
+use super::rejection::mistake;
 use crate::{Code, Error, Language, Text};
 
 thread_local! {
@@ -56,7 +57,7 @@ pub(super) fn check<T: Validate<Context: Default>>(
     };
     // Only now, as most requests break none.
     let zh_cn = first_broken(Language::ZhCn).unwrap_or_else(|| en.clone());
-    Err(Error::new(Code::VALIDATION_FAILED, Text::both(en, zh_cn)))
+    Err(mistake(Code::VALIDATION_FAILED, Text::both(en, zh_cn)))
 }
 
 fn first_broken<T: Validate>(

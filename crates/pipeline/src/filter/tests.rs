@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::{FromRequest, State};
 use axum::routing::{any, get, post};
 use axum::{Extension, Router};
 use garde::Validate;
@@ -21,7 +21,7 @@ use tower::ServiceExt;
 use super::*;
 use crate::context::Context;
 use crate::envelope::{Envelope, EnvelopeLayer};
-use crate::{Answers, Code, Error, StatusMode};
+use crate::{Answers, Code, Error, Language, StatusMode};
 
 #[derive(Debug, PartialEq, Serialize, Deserialize, Validate)]
 struct Order {
@@ -228,6 +228,24 @@ async fn a_broken_rule_says_which_in_the_client_s_language() {
         refused(chinese).await,
         (51, 400, "name：长度不能小于2".to_owned())
     );
+}
+
+#[tokio::test]
+async fn a_client_s_mistake_has_no_place_in_the_program() {
+    for (content_type, body, message) in [
+        ("application/json", "{", "The body is not valid JSON"),
+        ("application/json", "{}", "missing field `name`"),
+        ("application/json", r#"{"name":"x"}"#, "name: must not be"),
+        ("text/plain", "x", "The body must be JSON or a form"),
+    ] {
+        let request = with_type("/", content_type, body);
+        let rejection = Filtered::<Order>::from_request(request, &())
+            .await
+            .unwrap_err();
+        let lines = rejection.error().lines(Language::En);
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert!(lines[0].starts_with(&format!("1. {message}")), "{lines:?}");
+    }
 }
 
 #[tokio::test]

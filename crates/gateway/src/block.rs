@@ -84,3 +84,39 @@ async fn add(admin: &AdminClient, args: &BlocklistAddArgs) -> anyhow::Result<Str
         None => format!("added: {}\n", entry.id),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use onlyonce_pipeline::blocklist::EntryId;
+
+    use super::*;
+
+    #[test]
+    fn a_listing_can_be_read_and_moves_no_cursor() {
+        let entry = |id, ip: &str, remark: &str, expires: Option<&str>| BlockEntry {
+            id: EntryId(id),
+            ip: ip.to_owned(),
+            remark: remark.to_owned(),
+            status: "on".to_owned(),
+            created: "2026-01-01T00:00:00Z".to_owned(),
+            updated: "2026-01-01T00:00:00Z".to_owned(),
+            expires: expires.map(str::to_owned),
+            hits: 12,
+        };
+        let list = BlockList {
+            entries: vec![
+                entry(1, "203.0.113.0/24", "probes", None),
+                entry(20, "10.0.0.5-90", "\u{1b}[2J", Some("2026-02-01T00:00:00Z")),
+            ],
+            unreadable: vec!["entry 7: `ip`: \u{7} no".to_owned()],
+            next: Some(EntryId(20)),
+        };
+        insta::assert_snapshot!(table(&list));
+        let none = BlockList {
+            entries: Vec::new(),
+            unreadable: Vec::new(),
+            next: None,
+        };
+        assert_eq!(table(&none), "no entries\n");
+    }
+}

@@ -45,7 +45,12 @@ fn check(args: &SettingsArgs, streams: &mut Streams<'_>) -> Exit {
 }
 
 async fn check_store(settings: Settings) -> anyhow::Result<()> {
-    let warnings = crate::records::examine(settings.store.url, settings.secret).await?;
+    let records = settings.store.url.clone();
+    let mut warnings = crate::records::examine(records, settings.secret).await?;
+    if let Some(list) = crate::blocklist::open(&settings.blocklist, &settings.store.url).await? {
+        let unreadable = list.unreadable().into_iter();
+        warnings.extend(unreadable.map(|one| format!("the blocklist leaves out {}", one.reason)));
+    }
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }

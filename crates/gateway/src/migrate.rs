@@ -23,6 +23,10 @@ pub(crate) async fn run(args: &MigrateArgs) -> anyhow::Result<()> {
         if from < to {
             bail!("{url} has version {from}, and version {to} is needed: run `onlyonce migrate`");
         }
+        let others = PostgresBlocklist::is_migrated(postgres.expose()).await;
+        if !others.context(context)? {
+            bail!("{url} has no tables for the blocklist: run `onlyonce migrate`");
+        }
         say(&format!("{url} is up to date: version {to}."));
         return Ok(());
     }

@@ -260,6 +260,7 @@ async fn tables_that_are_missing_are_an_error_with_the_remedy() {
         error.to_string().contains("run `onlyonce migrate`"),
         "{error}"
     );
+    assert!(!PostgresBlocklist::is_migrated(&url).await.unwrap());
     // All who migrate at once find the tables made.
     let mut migrating = tokio::task::JoinSet::new();
     for _ in 0..4 {
@@ -269,6 +270,7 @@ async fn tables_that_are_missing_are_an_error_with_the_remedy() {
     while let Some(done) = migrating.join_next().await {
         done.unwrap().unwrap();
     }
+    assert!(PostgresBlocklist::is_migrated(&url).await.unwrap());
     PostgresBlocklist::connect(&url).await.unwrap();
     sql(&server, "UPDATE onlyonce.component SET version = 9").await;
     let error = PostgresBlocklist::migrate(&url).await.unwrap_err();

@@ -259,3 +259,124 @@ fn time_of(text: &str) -> Option<Timestamp> {
         .ok()
         .map(Timestamp::from_millis)
 }
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use axum::http::{Method, Request};
+    use http_body_util::BodyExt as _;
+    use onlyonce_pipeline::blocklist::MemoryBlocklist;
+    use serde_json::{Value, json};
+    use tower::ServiceExt as _;
+
+    use super::*;
+
+    async fn call(
+        list: Option<&Blocklist>,
+        method: Method,
+        path: &str,
+        body: &Value,
+    ) -> (u16, Value) {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("content-type", "application/json");
+        let request = request.body(Body::from(body.to_string())).unwrap();
+        let answered = router::<()>(list.cloned()).oneshot(request).await;
+        let response = answered.unwrap();
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    async fn blocklist() -> Blocklist {
+        Blocklist::load(MemoryBlocklist::new()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn entries_are_added_changed_listed_and_removed() {
+        let list = blocklist().await;
+        let list = Some(&list);
+        let new = json!({"ip": "203.0.113.0/24", "remark": "probes", "expires_in_seconds": 60});
+        let (status, added) = call(list, Method::POST, "/api/blocklist", &new).await;
+        assert_eq!(
+            (status, &added["id"], &added["status"]),
+            (201, &1.into(), &"on".into())
+        );
+        assert!(
+            added["expires"]
+                .as_str()
+                .is_some_and(|time| time.ends_with('Z'))
+        );
+        let until =
+            json!({"ip": "203.0.113.9", "status": "off", "expires": "2999-12-31T23:59:59Z"});
+        let (status, changed) = call(list, Method::PUT, "/api/blocklist/1", &until).await;
+        assert_eq!((status, &changed["status"]), (200, &"off".into()));
+        assert_eq!(
+            (&changed["expires"], &changed["created"]),
+            (&until["expires"], &added["created"])
+        );
+        for _ in 0..2 {
+            call(list, Method::POST, "/api/blocklist", &json!({"ip": "*"})).await;
+        }
+        let (_, page) = call(list, Method::GET, "/api/blocklist?limit=2", &Value::Null).await;
+        assert_eq!(
+            (page["entries"].as_array().unwrap().len(), &page["next"]),
+            (2, &2.into())
+        );
+        let (_, page) = call(list, Method::GET, "/api/blocklist?after=2", &Value::Null).await;
+        assert_eq!(
+            (&page["entries"][0]["id"], &page["next"]),
+            (&3.into(), &Value::Null)
+        );
+        let gone = call(list, Method::DELETE, "/api/blocklist/1", &Value::Null).await;
+        assert_eq!(gone.0, 204);
+        for method in [Method::DELETE, Method::PUT] {
+            let (status, said) = call(list, method, "/api/blocklist/1", &until).await;
+            assert_eq!(
+                (status, &said["detail"]),
+                (404, &"there is no entry with this ID".into())
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_wrong_is_said() {
+        let list = blocklist().await;
+        let cases = [
+            (
+                json!({"ip": "10.0.0.300"}),
+                422,
+                "`ip`: item 1 (from character 1), `10.0.0.300`",
+            ),
+            (
+                json!({"ip": "*", "status": "1"}),
+                400,
+                "`status` is `on` or `off`",
+            ),
+            (
+                json!({"ip": "*", "expires": "tomorrow"}),
+                400,
+                "`expires` is no time such as",
+            ),
+            (
+                json!({"ip": "*", "expires": "2026-12-31T23:59:59Z", "expires_in_seconds": 1}),
+                400,
+                "exclude each other",
+            ),
+        ];
+        for (body, status, said) in cases {
+            let answer = call(Some(&list), Method::POST, "/api/blocklist", &body).await;
+            let detail = answer.1["detail"].as_str().unwrap_or_default();
+            assert_eq!(answer.0, status, "{detail}");
+            assert!(detail.contains(said), "{detail}");
+        }
+        let (status, said) = call(None, Method::GET, "/api/blocklist", &Value::Null).await;
+        assert_eq!(status, 404);
+        assert!(
+            said["detail"]
+                .as_str()
+                .unwrap()
+                .contains("`enabled = true`")
+        );
+        assert_eq!(list.stats().entries, 0);
+    }
+}

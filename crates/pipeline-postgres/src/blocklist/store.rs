@@ -120,6 +120,18 @@ impl PostgresBlocklist {
         })))
     }
 
+    /// Whether [`migrate`](Self::migrate) would have nothing to do; changes nothing.
+    ///
+    /// # Errors
+    /// As [`connect`](Self::connect).
+    ///
+    /// # Panics
+    /// Outside of a tokio runtime.
+    pub async fn is_migrated(url: &str) -> Result<bool, StoreError> {
+        let found = Link::connect(url).await?.version(COMPONENT).await?;
+        Ok(usize::try_from(found).is_ok_and(|found| found >= MIGRATIONS.len()))
+    }
+
     /// Brings the tables up to date. Of several who do it at once, one does it.
     ///
     /// # Errors

@@ -84,6 +84,12 @@ impl SqliteSink {
     /// Closes the file. Whatever is still asked of it afterwards fails.
     pub async fn close(&self) {
         self.readers.close().await;
+        // The log of writes goes into the file: nothing that matters is left beside it. Where that
+        // can't be, the next one to open it sees to it.
+        let joined = sqlx::raw_sql("PRAGMA wal_checkpoint(TRUNCATE)");
+        if let Err(error) = joined.execute(&self.writer).await {
+            tracing::debug!(%error, "the write-ahead log stays");
+        }
         self.writer.close().await;
     }
 }

@@ -9,7 +9,7 @@ use arc_swap::ArcSwap;
 use http::HeaderName;
 use onlyonce_access_log_sqlx::{PostgresSink, SqliteSink};
 use onlyonce_pipeline::access_log::{
-    AccessLogLayer, Lines, Peer as LogPeer, RowSink, RowWriter, Rules,
+    AccessLogLayer, Lines, Peer as LogPeer, RowSink, RowWriter, Rules, SinkError,
 };
 
 use crate::config::{AccessLogSettings, LineTarget, RowStore};
@@ -24,8 +24,14 @@ pub(crate) struct AccessLogs {
 }
 
 struct Rows {
-    sink: Arc<dyn RowSink>,
+    database: Database,
     writer: RowWriter,
+}
+
+#[derive(Clone)]
+enum Database {
+    Sqlite(SqliteSink),
+    Postgres(PostgresSink),
 }
 
 impl AccessLogs {
@@ -49,9 +55,9 @@ impl AccessLogs {
             logs.lines = Some(opened.context("access_log.lines can't be opened")?);
         }
         if let Some(store) = &settings.store {
-            let sink = sink(store).await.context("access_log.store")?;
-            let writer = RowWriter::start(Arc::clone(&sink), settings.writer_options());
-            logs.rows = Some(Rows { sink, writer });
+            let database = Database::open(store).await.context("access_log.store")?;
+            let writer = RowWriter::start(database.sink(), settings.writer_options());
+            logs.rows = Some(Rows { database, writer });
         }
         Ok(logs)
     }
@@ -85,7 +91,7 @@ impl AccessLogs {
         read_only: impl Fn() -> bool + Send + Sync + 'static,
     ) -> Option<Console> {
         let rows = self.rows.as_ref()?;
-        Some(Console::new(Arc::clone(&rows.sink), read_only))
+        Some(Console::new(rows.database.sink(), read_only))
     }
 
     /// The rules that the layer follows: new ones hold from the next request on. Where lines and
@@ -94,7 +100,7 @@ impl AccessLogs {
         Arc::clone(&self.rules)
     }
 
-    /// Writes what waits, within `limit`.
+    /// Writes what waits, then lets go of where it went, each within `limit`.
     pub(crate) async fn shutdown(self, limit: Duration) {
         if let Some(rows) = self.rows {
             let lost = rows.writer.shutdown(limit).await.lost;
@@ -103,6 +109,13 @@ impl AccessLogs {
                     rows = lost,
                     "the access log could not be written to its end"
                 );
+            }
+            // A page that is still being read must not hold up the end.
+            if tokio::time::timeout(limit, rows.database.close())
+                .await
+                .is_err()
+            {
+                tracing::warn!("the access log's database is still in use and was not closed");
             }
         }
         if let Some(lines) = self.lines
@@ -131,11 +144,29 @@ fn lines(target: &LineTarget, settings: &AccessLogSettings) -> anyhow::Result<Li
     Ok(lines)
 }
 
-async fn sink(store: &RowStore) -> anyhow::Result<Arc<dyn RowSink>> {
-    Ok(match store {
-        RowStore::Sqlite(path) => Arc::new(SqliteSink::open(path).await?),
-        RowStore::Postgres(url) => Arc::new(PostgresSink::connect(url.expose()).await?),
-    })
+impl Database {
+    async fn open(store: &RowStore) -> Result<Self, SinkError> {
+        match store {
+            RowStore::Sqlite(path) => SqliteSink::open(path).await.map(Self::Sqlite),
+            RowStore::Postgres(url) => PostgresSink::connect(url.expose())
+                .await
+                .map(Self::Postgres),
+        }
+    }
+
+    fn sink(&self) -> Arc<dyn RowSink> {
+        match self {
+            Self::Sqlite(sink) => Arc::new(sink.clone()),
+            Self::Postgres(sink) => Arc::new(sink.clone()),
+        }
+    }
+
+    async fn close(&self) {
+        match self {
+            Self::Sqlite(sink) => sink.close().await,
+            Self::Postgres(sink) => sink.close().await,
+        }
+    }
 }
 
 #[cfg(test)]

@@ -91,9 +91,22 @@ async fn settings_reach_lines_rows_and_the_console() {
     call(&logs, "/healthz", "").await;
     call(&logs, "/pay?a=1", r#"{"cardNumber":"s3cret","n":1}"#).await;
     call(&logs, "/long", &"x".repeat(100)).await;
-    // Written, then read by the pages of the same process.
+    let written = async {
+        loop {
+            let rows = rows(&console).await;
+            if rows.len() == 2 {
+                return rows;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let rows = tokio::time::timeout(LIMIT, written)
+        .await
+        .expect("two rows");
     logs.shutdown(LIMIT).await;
-    let rows = rows(&console).await;
+    // Closed as it should be: nothing is left beside the file.
+    let beside = std::fs::metadata(folder.path().join("access.db-wal"));
+    assert_eq!(beside.map_or(0, |file| file.len()), 0);
     let mut urls: Vec<_> = rows
         .iter()
         .map(|row| row["url"].as_str().unwrap())

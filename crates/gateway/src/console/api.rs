@@ -1,17 +1,22 @@
 //! The access log as JSON.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Path, Query, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use onlyonce_pipeline::access_log::SinkError;
+use onlyonce_pipeline::access_log::{SinkError, SinkFuture};
 use serde::Serialize;
 use serde_json::json;
 
 use super::Console;
 use super::query::Typed;
 use super::shown::{ShownRow, ShownSummary};
+
+/// A look for a part of a path goes through every row.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// A page of rows, the newest first.
 #[derive(Debug, Serialize)]
@@ -55,11 +60,7 @@ impl Console {
         let limit = query.rows();
         // One more, to know whether there is a next page.
         query.limit = limit + 1;
-        let mut rows = self
-            .sink
-            .list(&query)
-            .await
-            .map_err(|error| unavailable(&error))?;
+        let mut rows = in_time(self.sink.list(&query)).await?;
         let more = rows.len() > limit || rows.len() == query.rows() && query.rows() == limit;
         rows.truncate(limit);
         let next = rows.last().filter(|_| more).map(|row| row.id.to_string());
@@ -75,13 +76,21 @@ impl Console {
             detail: "there is no such row; rows older than the retention are removed".to_owned(),
         };
         let id = id.parse().map_err(|_| unknown())?;
-        let row = self
-            .sink
-            .find(id)
-            .await
-            .map_err(|error| unavailable(&error))?;
-        let row = row.ok_or_else(unknown)?;
+        let row = in_time(self.sink.find(id)).await?.ok_or_else(unknown)?;
         Ok(ShownRow::new(row, (self.read_only)()))
+    }
+}
+
+async fn in_time<T>(found: SinkFuture<'_, T>) -> Result<T, Refusal> {
+    match tokio::time::timeout(PATIENCE, found).await {
+        Ok(found) => found.map_err(|error| unavailable(&error)),
+        Err(_) => Err(Refusal {
+            status: StatusCode::SERVICE_UNAVAILABLE,
+            detail: format!(
+                "the access log did not answer within {PATIENCE:?}; a shorter time from `from` to \
+                 `until` is found sooner"
+            ),
+        }),
     }
 }
 

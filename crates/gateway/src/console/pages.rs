@@ -90,7 +90,7 @@ pub(super) async fn list(
 pub(super) async fn detail(State(console): State<Console>, Path(id): Path<String>) -> Response {
     match console.row(&id).await {
         Ok(row) => {
-            let values = context! { title => "Request", row => Value::from(Serde(row)) };
+            let values = context! { title => "Request", body => row.readable_body(), row => Value::from(Serde(row)) };
             console
                 .templates
                 .page(StatusCode::OK, "detail.html", values)

@@ -97,6 +97,15 @@ impl ShownRow {
     }
 }
 
+impl ShownRow {
+    /// The body for people: JSON on lines of its own.
+    pub(super) fn readable_body(&self) -> String {
+        let value = serde_json::from_str::<serde_json::Value>(&self.body);
+        let laid_out = value.and_then(|value| serde_json::to_string_pretty(&value));
+        laid_out.unwrap_or_else(|_| self.body.clone())
+    }
+}
+
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }

@@ -169,7 +169,7 @@ async fn a_row_s_page_is_in_hotgo_s_order() {
         "x-tenant",
         "tenant-7",
         "page=2",
-        r#"{"name":"x"}"#,
+        "{\n  \"name\": \"x\"\n}",
         "400",
         "executed",
         "0a1b2c3d",
@@ -328,6 +328,37 @@ async fn a_database_that_fails_is_503_without_its_secrets() {
         assert_eq!(status, 503, "{path}");
         assert!(!body.contains("db1"), "{body}");
     }
+}
+
+/// Its database does not answer.
+struct Stuck;
+
+impl RowSink for Stuck {
+    fn write<'a>(&'a self, _: &'a [AccessRow]) -> SinkFuture<'a, ()> {
+        unreachable!()
+    }
+
+    fn list<'a>(&'a self, _: &'a RowQuery) -> SinkFuture<'a, Vec<RowSummary>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn find(&self, _: RowId) -> SinkFuture<'_, Option<AccessRow>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn purge(&self, _: Timestamp, _: usize) -> SinkFuture<'_, u64> {
+        unreachable!()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_database_that_does_not_answer_is_not_waited_for_without_end() {
+    let console = router(Console::new(Arc::new(Stuck), || false));
+    let (status, page) = get(&console, "/console/access-log?url=x").await;
+    assert_eq!(status, 503);
+    assert!(page.contains("did not answer within 15s"), "{page}");
+    let (status, _) = get(&console, &format!("/api/access-log/{}", "0".repeat(32))).await;
+    assert_eq!(status, 503);
 }
 
 #[tokio::test]

@@ -18,12 +18,14 @@ use crate::warning::Warning;
 
 /// When to look after a new connection. Who has just become a master may not know it yet, and its
 /// replicas come to it one by one.
-const PAUSES: [Duration; 6] = [
+const PAUSES: [Duration; 8] = [
     Duration::from_millis(250),
     Duration::from_millis(500),
     Duration::from_secs(1),
     Duration::from_secs(2),
-    Duration::from_secs(5),
+    Duration::from_secs(4),
+    Duration::from_secs(4),
+    Duration::from_secs(8),
     Duration::from_secs(15),
 ];
 /// And then: settings change, memory fills, replicas go.

@@ -83,15 +83,20 @@ async fn the_new_master_is_examined() {
     until("the Sentinels know of it", || group.master().is_some()).await;
     let new = group.servers[group.master().expect("there is one")].address();
     // One replica is left to it, which has to find it first.
-    until("the new master is known for what it is", || {
+    let seen = std::cell::RefCell::new(Vec::new());
+    let looking = until("the new master is known for what it is", || {
         let found = store.warnings();
         let is = |expected: fn(&Warning) -> bool| found.iter().any(expected);
-        is(|one| matches!(one, Warning::Evicting { .. }))
+        let known = is(|one| matches!(one, Warning::Evicting { .. }))
             && is(|one| matches!(one, Warning::NotPersistent { .. }))
             && is(|one| matches!(one, Warning::ReplicasNotAwaited { connected: 1, .. }))
-            && found.iter().all(|warning| warning.server() == new)
-    })
-    .await;
+            && found.iter().all(|warning| warning.server() == new);
+        seen.replace(found);
+        known
+    });
+    let limit = Duration::from_secs(50);
+    let known = tokio::time::timeout(limit, looking).await;
+    assert!(known.is_ok(), "of {new}: {:#?}", seen.borrow());
 }
 
 /// Users are no part of what is replicated: whoever takes over may not know ours, or not let it do

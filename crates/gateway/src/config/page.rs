@@ -147,7 +147,8 @@ fn plain_kind(entry: &Map<String, Value>) -> String {
                 "" => "text",
                 title => title,
             });
-            format!("list of {item}s")
+            let plural = if item.ends_with('s') { "es" } else { "s" };
+            format!("list of {item}{plural}")
         }
         "string" => "text".to_owned(),
         other => other.to_owned(),

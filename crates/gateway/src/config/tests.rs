@@ -641,6 +641,12 @@ log = { format = "json", level = "trace" }
 context = { enabled = true, trace_context = "accept" }
 envelope = { enabled = true, status_mode = "always-200", debug = true, language = "zh-CN", read_codes = true }
 auth = { audience = "shop", issuer = "https://id.example.com", leeway = "1s", state = "redis://127.0.0.1", expires = "1d", auto_refresh = false, refresh_interval = "1h", max_refresh_times = "off", multi_login = false, max_length = "1KiB", ticket_expires = "1s", super_roles = ["root"], user_header = "X-Id", role_header = "X-Role" }
+client_address = { trusted_proxies = ["10.0.0.0/8"], header = "forwarded", proxy_protocol = true, proxy_protocol_timeout = "1s" }
+cors = { origins = ["https://shop.example"], credentials = true, methods = ["GET"], headers = ["X-Card"], expose_headers = ["X-Left"], max_age = "1m" }
+blocklist = { enabled = true, poll = "1m", capacity = 1000, store = "memory:" }
+allow_list = { paths = ["/metrics"], addresses = ["10.0.0.5-90"] }
+read_only = { enabled = true, switchable = true, methods = "post", exempt = ["/login"] }
+filter = { max_body = "2MiB" }
 access_log = { enabled = true, lines = "stderr", format = "json", store = "sqlite:/var/log/requests.db", modules = ["admin"], skip_codes = [-1], skip_paths = ["/healthz"], skip_bodies = ["/upload/{*rest}"], max_body = "1KiB", redact = ["card_number"], redact_headers = ["X-Card"], retention = "7d", queue = 7, batch = 3, linger = "2s" }
 [store]
 url = "file:/var/lib/onlyonce"
@@ -693,6 +699,10 @@ idempotency = { profile = "stripe", drop_headers = ["Set-Cookie"], keep_headers 
 path = "/hooks"
 idempotency = false
 envelope = false
+cors = false
+blocklist = false
+read_only = false
+filter = false
 [[route]]
 path = "/export"
 envelope = { type = "xml" }

@@ -265,9 +265,12 @@ impl fmt::Display for Path {
             [Step::Key(section), Step::Index(index), rest @ ..] if section == "route" => {
                 (Some(format!("`[[route]]` number {}", index + 1)), rest)
             }
-            [Step::Key(section), Step::Key(list), Step::Index(index), rest @ ..]
-                if matches!(rest.first(), Some(Step::Key(_))) =>
-            {
+            [
+                Step::Key(section),
+                Step::Key(list),
+                Step::Index(index),
+                rest @ ..,
+            ] if matches!(rest.first(), Some(Step::Key(_))) => {
                 let home = format!("`[[{section}.{list}]]` number {}", index + 1);
                 (Some(home), rest)
             }

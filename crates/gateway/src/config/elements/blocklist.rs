@@ -246,7 +246,7 @@ impl Scalar for Addresses {
 
     fn schema() -> Schema {
         json_schema!({
-            "title": "addresses",
+            "title": "address",
             "type": "string",
             "minLength": 1,
             "examples": ["10.0.0.5", "10.0.0.0/8", "10.0.0.5-90", "2001:db8::/32", "*"],

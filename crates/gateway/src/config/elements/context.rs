@@ -34,7 +34,6 @@ impl Default for ContextSettings {
 
 impl ContextSettings {
     /// The layer that they describe.
-    #[must_use]
     pub fn layer(&self) -> ContextLayer {
         ContextLayer::new().with_trace_context(self.trace_context)
     }

@@ -83,7 +83,6 @@ impl EnvelopeSettings {
 
     /// How answers are made. The error page is read now; where it can't be, `check` has said so,
     /// and the built-in one stands in.
-    #[must_use]
     pub fn answers(&self) -> Answers {
         let answers = Answers::new()
             .with_status_mode(self.status_mode)

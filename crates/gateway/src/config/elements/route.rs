@@ -295,7 +295,7 @@ impl Scalar for Pattern {
 
     fn schema() -> Schema {
         json_schema!({
-            "title": "pattern of paths",
+            "title": "path pattern",
             "type": "string",
             "pattern": "^/",
             "examples": ["/v1/payments/{*rest}", "/v1/charges/{id}"],

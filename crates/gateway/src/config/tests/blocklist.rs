@@ -1,6 +1,7 @@
 //! `[blocklist]` and `[allow_list]`, and what routes say of them.
 
 use super::*;
+use crate::config::Route;
 
 #[test]
 fn faults_of_the_blocklist() {
@@ -73,7 +74,7 @@ fn both_are_off_by_default_and_read_back_as_they_were() {
     assert!(printed.contains("store = \"file:./b.json\""), "{printed}");
     let printed = toml::to_string(&settings.allow_list).unwrap();
     assert!(printed.contains("10.0.0.5-90"), "{printed}");
-    let layers = settings.routes.iter().map(|route| route.layers());
+    let layers = settings.routes.iter().map(Route::layers);
     let told: Vec<_> = layers.map(|layers| layers.blocklist).collect();
     assert_eq!(told, [Some(false)]);
 }

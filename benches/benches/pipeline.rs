@@ -66,45 +66,49 @@ fn layers(criterion: &mut Criterion<CpuTime>) {
         runtime: &runtime,
         token,
     };
-    case.run("bare", false, service_fn(answer));
+    case.run("bare", false, &service_fn(answer));
     case.run(
         "catch panic",
         false,
-        CatchPanicLayer::new(answers.clone()).layer(service_fn(answer)),
+        &CatchPanicLayer::new(answers.clone()).layer(service_fn(answer)),
     );
     case.run(
         "context",
         false,
-        ContextLayer::new().layer(service_fn(answer)),
+        &ContextLayer::new().layer(service_fn(answer)),
     );
     case.run(
         "client address",
         false,
-        client_addr().layer(service_fn(answer)),
+        &client_addr().layer(service_fn(answer)),
     );
-    case.run("cors", false, cors().layer(service_fn(answer)));
+    case.run("cors", false, &cors().layer(service_fn(answer)));
     case.run(
         "blocklist",
         false,
-        blocklist.clone().layer(service_fn(answer)),
+        &blocklist.clone().layer(service_fn(answer)),
     );
     case.run(
         "read-only",
         false,
-        read_only(&answers).layer(service_fn(answer)),
+        &read_only(&answers).layer(service_fn(answer)),
     );
-    case.run("auth, roles", false, auth.clone().layer(service_fn(answer)));
-    case.run("schema", false, schema(&answers).layer(service_fn(answer)));
+    case.run(
+        "auth, roles",
+        false,
+        &auth.clone().layer(service_fn(answer)),
+    );
+    case.run("schema", false, &schema(&answers).layer(service_fn(answer)));
     case.run(
         "envelope",
         false,
-        EnvelopeLayer::new(answers.clone()).layer(service_fn(answer)),
+        &EnvelopeLayer::new(answers.clone()).layer(service_fn(answer)),
     );
     let (log, writer) = runtime.block_on(async { access_log() });
     case.run(
         "access log, lines and rows",
         false,
-        log.layer(service_fn(answer)),
+        &log.layer(service_fn(answer)),
     );
 
     let (once, clock) = idempotency();
@@ -120,13 +124,13 @@ fn layers(criterion: &mut Criterion<CpuTime>) {
         .with_filter(schema(&answers))
         .with_envelope(EnvelopeLayer::new(answers))
         .layer(service_fn(answer));
-    case.run("whole", false, whole.clone());
+    case.run("whole", false, &whole);
     // Time passes, so that records expire as new ones come.
     let timed = service_fn(move |request| {
         clock.advance(Duration::from_millis(1));
         whole.clone().oneshot(request)
     });
-    case.run("whole, keyed", true, timed);
+    case.run("whole, keyed", true, &timed);
     group.finish();
     for writer in [writer, whole_writer] {
         let _ = runtime.block_on(writer.shutdown(Duration::from_secs(5)));
@@ -140,7 +144,7 @@ struct Case<'a, 'g> {
 }
 
 impl Case<'_, '_> {
-    fn run<S, R>(&mut self, name: &str, keyed: bool, service: S)
+    fn run<S, R>(&mut self, name: &str, keyed: bool, service: &S)
     where
         S: Service<Request<Full<Bytes>>, Response = Response<R>, Error = Infallible> + Clone,
         R: Body,

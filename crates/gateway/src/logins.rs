@@ -9,7 +9,9 @@ use crate::config::Auth;
 
 /// Each module's tokens, by the module's name. Cloning gives the same.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Logins(Arc<ArcSwap<Vec<(Box<str>, Tokens)>>>);
+pub(crate) struct Logins(Arc<ArcSwap<TokensByName>>);
+
+type TokensByName = Vec<(Box<str>, Tokens)>;
 
 impl Logins {
     /// Takes up what new settings were made into.

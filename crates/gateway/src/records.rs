@@ -80,12 +80,20 @@ impl Records {
             StoreUrl::Redis(url) => {
                 let connecting = RedisStore::connect(url.expose());
                 let store = tokio::runtime::Handle::current().block_on(connecting);
-                shared(Arc::new(store.context(IN_SETTINGS)?), "Redis", secret)
+                shared(
+                    Arc::new(store.context(IN_SETTINGS)?),
+                    "Redis",
+                    secret.as_ref(),
+                )
             }
             StoreUrl::Postgres(url) => {
                 let connecting = PostgresStore::connect(url.expose());
                 let store = tokio::runtime::Handle::current().block_on(connecting);
-                shared(Arc::new(store.context(IN_SETTINGS)?), "PostgreSQL", secret)
+                shared(
+                    Arc::new(store.context(IN_SETTINGS)?),
+                    "PostgreSQL",
+                    secret.as_ref(),
+                )
             }
             StoreUrl::File(folder) => {
                 let store = DiskStore::builder(folder)
@@ -155,11 +163,11 @@ pub(crate) async fn examine(url: StoreUrl, secret: Option<Secret>) -> anyhow::Re
 type Bare = (AnyStore, Secret, Option<Arc<DiskStore>>);
 
 /// A store that others may share. **Blocks**, and needs the runtime at hand.
-fn shared<S>(store: Arc<S>, server: &str, given: Option<Secret>) -> anyhow::Result<Bare>
+fn shared<S>(store: Arc<S>, server: &str, given: Option<&Secret>) -> anyhow::Result<Bare>
 where
     S: Store + Inspect + Invalidations + Pepper,
 {
-    let settling = settle_secret(store.as_ref(), given.as_ref());
+    let settling = settle_secret(store.as_ref(), given);
     let secret = tokio::runtime::Handle::current().block_on(settling);
     let secret = secret.map_err(|error| remedy(error, store.as_ref()))?;
     if given.is_none() {

@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tower::Layer as _;
 use tower_service::Service;
 
-use crate::config::{Auth, AuthError, RouteLayers, Settings};
+use crate::config::{Auth, AuthError, Route, RouteLayers, Settings};
 use crate::front::FrontBody;
 use crate::pipeline::{RouteStack, Shared, StackBody, StackFuture};
 use crate::proxy::Proxy;
@@ -104,7 +104,7 @@ fn routing(
 ) -> Routing {
     let auth = auth.map(|auth| &auth.layer);
     let elsewhere = RouteLayers::default();
-    let layers = settings.routes.iter().map(|route| route.layers());
+    let layers = settings.routes.iter().map(Route::layers);
     let stacks = layers
         .chain([&elsewhere])
         .map(|layers| RouteStack::new(settings, layers, shared, auth, engine, origin))

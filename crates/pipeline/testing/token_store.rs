@@ -131,7 +131,7 @@ pub(crate) async fn gives_a_ticket_to_one<S: TokenStore + Clone>(here: &S, there
     let ticket = TokenKey::from_bytes([7; 32]);
     let grant = [0, 255, 10, 13, b'"'];
     here.put_ticket(&ticket, &grant, DAY).await.unwrap();
-    let takers: Vec<_> = (0..20)
+    let takers: Vec<_> = (0..20_u32)
         .map(|number| {
             let store = if number.is_multiple_of(2) {
                 here

@@ -148,6 +148,7 @@ fn tokens(logins: &Logins, module: &str) -> Result<Tokens, Refusal> {
     })
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "it is given to map_err")]
 fn refused(error: TokenError) -> Refusal {
     let status = match &error {
         TokenError::Store(_) | TokenError::Random | TokenError::Signing(_) => {

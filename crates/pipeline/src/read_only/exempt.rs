@@ -133,7 +133,7 @@ mod tests {
         #[test]
         fn a_plain_path_is_its_own_normal_form(path in "/(a|b|/|\\.|%2e|%2f|%41|;){0,8}") {
             if is_plain(&path) {
-                let base = "http://h".to_owned() + &path;
+                let base = format!("http://h{path}");
                 let mut kept: Vec<&str> = Vec::new();
                 for part in path.split('/').skip(1) {
                     match part {

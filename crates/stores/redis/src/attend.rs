@@ -2,7 +2,7 @@
 //! other settings. Beside the requests, which don't wait for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use futures_util::future::join_all;
@@ -37,19 +37,28 @@ const SURE: u32 = 3;
 #[derive(Debug)]
 pub(crate) struct Attendant {
     warnings: Mutex<Vec<Warning>>,
-    task: JoinHandle<()>,
+    task: OnceLock<JoinHandle<()>>,
 }
 
 impl Attendant {
     /// Begins with what the start found.
+    pub(crate) fn new(warnings: Vec<Warning>) -> Self {
+        Self {
+            warnings: Mutex::new(warnings),
+            task: OnceLock::new(),
+        }
+    }
+
+    /// Starts to look. Only now that there is a store: whoever finds none takes it for gone.
     ///
     /// # Panics
     /// Outside of a tokio runtime.
-    pub(crate) fn new(warnings: Vec<Warning>, inner: Weak<Inner>, attention: Arc<Notify>) -> Self {
-        Self {
-            warnings: Mutex::new(warnings),
-            task: tokio::spawn(work(inner, attention)),
-        }
+    pub(crate) fn start(inner: &Arc<Inner>, attention: Arc<Notify>) {
+        let store = Arc::downgrade(inner);
+        inner
+            .attendant
+            .task
+            .get_or_init(|| tokio::spawn(work(store, attention)));
     }
 
     pub(crate) fn warnings(&self) -> MutexGuard<'_, Vec<Warning>> {
@@ -74,7 +83,9 @@ impl Attendant {
 
 impl Drop for Attendant {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(task) = self.task.get() {
+            task.abort();
+        }
     }
 }
 

@@ -200,7 +200,7 @@ impl Builder {
             // Just now.
             node.take_fresh();
         }
-        Ok(RedisStore(Arc::new_cyclic(|inner| Inner {
+        let inner = Arc::new(Inner {
             caller: Caller {
                 routes: found,
                 places,
@@ -212,10 +212,12 @@ impl Builder {
             announcements: Announcements::default(),
             sharded,
             keeping: Keeping::default(),
-            attendant: Attendant::new(warnings, inner.clone(), Arc::clone(&attention)),
+            attendant: Attendant::new(warnings),
             #[cfg(test)]
             clock: self.clock,
-        })))
+        });
+        Attendant::start(&inner, attention);
+        Ok(RedisStore(inner))
     }
 }
 

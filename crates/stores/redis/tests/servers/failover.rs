@@ -127,6 +127,28 @@ async fn a_server_that_lets_us_do_less_is_named_and_requests_go_on() {
     until("it is over", || store.warnings().is_empty()).await;
 }
 
+/// However the threads run while a store is made, there is one that looks after its server.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn every_store_is_attended() {
+    let server = start_redis_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let mut stores = Vec::new();
+    for _ in 0..30 {
+        stores.push(open(RedisStore::builder(&server.url()).timeout(LIMIT)).await);
+    }
+    let mut client = server.client();
+    client.expect_ok(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lru"]);
+    client.command(&["CLIENT", "KILL", "TYPE", "normal"]);
+    for (number, store) in stores.iter().enumerate() {
+        let bid = bid(new_id());
+        eventually("a claim", || store.claim(&bid)).await;
+        until(&format!("store {number} says what has become wrong"), || {
+            let found = store.warnings();
+            matches!(&found[..], [Warning::Evicting { .. }])
+        })
+        .await;
+    }
+}
+
 /// A master of the Cluster is killed: its slots go on with its replica, the others never stop.
 /// Then a slot moves to another master while it is in use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

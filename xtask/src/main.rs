@@ -61,7 +61,9 @@ fn ci() -> Task {
             "warnings",
         ])
         .run(),
+        // Without its features most of the pipeline would not be read.
         cargo(["doc", "--workspace", "--no-deps"])
+            .args(["--features", "onlyonce-pipeline/full"])
             .env("RUSTDOCFLAGS", "-D warnings")
             .run(),
         // Nothing is left out here: what can't be installed is a failure.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use onlyonce_core::{Clock, SystemClock};
 
-/// How a [`Blocklist`] keeps up with its store.
+/// How a [`Blocklist`](super::Blocklist) keeps up with its store.
 ///
 /// # Example
 /// ```

@@ -66,7 +66,9 @@ impl Builder {
         self
     }
 
-    /// How often a call that got no answer is made again. Default: not at all.
+    /// How often a call that got no answer is made again. Default: not at all. Not for stores under
+    /// an engine, which makes calls again by itself, and looks after claims that come late: of those
+    /// made here it knows nothing.
     pub fn retries(mut self, retries: u32) -> Self {
         self.retries = retries;
         self

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use tokio_postgres::types::Type;
 
 use crate::error::strange;
-use crate::query::Parameter;
+use crate::query::{Borrowed, Parameter};
 use crate::record::corrupt;
 use crate::store::{Inner, claim_of, fence_number, fingerprint_bytes, millis};
 
@@ -35,6 +35,7 @@ pub(crate) trait Step: Send + Sync + Sized + 'static {
     /// Does all of them, in their order, or none; an answer for each.
     fn run(
         inner: &Inner,
+        connection: Option<Borrowed>,
         steps: &[&Self],
     ) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
 
@@ -70,9 +71,22 @@ impl<S: Step> Gate<S> {
         }
     }
 
-    /// The next steps to go; `None` ends a flight.
-    fn board(&self) -> Option<Vec<Ticket<S>>> {
+    /// Whether there are steps to go; if not, it ends a flight.
+    fn calls(&self) -> bool {
         let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        // Nobody waits for these any more.
+        waiting.steps.retain(|ticket| !ticket.answer.is_closed());
+        if waiting.steps.is_empty() {
+            // Under the lock: whoever comes from now on departs by itself.
+            waiting.under_way -= 1;
+        }
+        !waiting.steps.is_empty()
+    }
+
+    /// The next steps to go, if others have not taken them all.
+    fn board(&self) -> Vec<Ticket<S>> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.steps.retain(|ticket| !ticket.answer.is_closed());
         let mut bytes = 0;
         let count = waiting
             .steps
@@ -84,12 +98,7 @@ impl<S: Step> Gate<S> {
                 first || bytes <= MOST_BYTES
             })
             .count();
-        if count == 0 {
-            // Under the lock: whoever comes from now on departs by itself.
-            waiting.under_way -= 1;
-            return None;
-        }
-        Some(waiting.steps.drain(..count).collect())
+        waiting.steps.drain(..count).collect()
     }
 }
 
@@ -132,8 +141,12 @@ impl Inner {
             tokio::spawn(async move {
                 let gate = S::gate(&inner);
                 let _flight = Flight(gate);
-                while let Some(tickets) = gate.board() {
-                    inner.fly(tickets).await;
+                while gate.calls() {
+                    // The connection first: what has been given up by the time that there is one
+                    // must not be sent. It would come later than those who gave it up reckon with.
+                    let connecting = inner.caller.connection(S::OPERATION);
+                    let connection = inner.caller.in_time(S::OPERATION, connecting).await;
+                    inner.fly(connection, gate.board()).await;
                 }
             });
         }
@@ -151,13 +164,25 @@ impl Inner {
             .await
     }
 
-    async fn fly<S: Step>(&self, mut tickets: Vec<Ticket<S>>) {
-        // Nobody waits for these any more.
-        tickets.retain(|ticket| !ticket.answer.is_closed());
+    async fn fly<S: Step>(
+        &self,
+        connection: Result<Borrowed, StoreError>,
+        mut tickets: Vec<Ticket<S>>,
+    ) {
+        if tickets.is_empty() {
+            if let Ok(connection) = connection {
+                connection.give_back();
+            }
+            return;
+        }
         // In one order everywhere: two statements never wait for each other.
         tickets.sort_by(|one, two| one.step.id().as_bytes().cmp(two.step.id().as_bytes()));
         let steps: Vec<&S> = tickets.iter().map(|ticket| &ticket.step).collect();
-        match S::run(self, &steps).await {
+        let done = match connection {
+            Ok(connection) => S::run(self, Some(connection), &steps).await,
+            Err(error) => Err(error),
+        };
+        match done {
             Ok(answers) => {
                 for (ticket, answer) in tickets.into_iter().zip(answers) {
                     let _ = ticket.answer.send(Ok(answer));
@@ -181,7 +206,7 @@ impl Inner {
                     if ticket.answer.is_closed() {
                         continue;
                     }
-                    let answer = S::run(self, &[&ticket.step]).await;
+                    let answer = S::run(self, None, &[&ticket.step]).await;
                     let answer = answer
                         .and_then(|mut answers| answers.pop().ok_or_else(|| corrupt(S::OPERATION)));
                     let _ = ticket.answer.send(answer);
@@ -215,7 +240,11 @@ impl Step for Attempt {
         self.label.len()
     }
 
-    async fn run(inner: &Inner, steps: &[&Self]) -> Result<Vec<Claim>, StoreError> {
+    async fn run(
+        inner: &Inner,
+        connection: Option<Borrowed>,
+        steps: &[&Self],
+    ) -> Result<Vec<Claim>, StoreError> {
         let ids: Vec<&[u8]> = steps.iter().map(|step| &step.id.as_bytes()[..]).collect();
         let nonces: Vec<&[u8]> = steps
             .iter()
@@ -242,7 +271,9 @@ impl Step for Attempt {
             (&labels, Type::BYTEA_ARRAY),
         ];
         let statement = &inner.statements.claim;
-        let rows = inner.call(Self::OPERATION, true, statement, &parameters);
+        // Never sent twice from here: the first might come after the answer to the second, and win
+        // again what has been released meanwhile. Whoever asked knows what it sends, and looks for it.
+        let rows = inner.call_on(connection, Self::OPERATION, false, statement, &parameters);
         let rows = rows.await?;
         if rows.len() != steps.len() {
             return Err(corrupt(Self::OPERATION));
@@ -278,7 +309,11 @@ impl Step for Ending {
         }
     }
 
-    async fn run(inner: &Inner, steps: &[&Self]) -> Result<Vec<Fenced>, StoreError> {
+    async fn run(
+        inner: &Inner,
+        connection: Option<Borrowed>,
+        steps: &[&Self],
+    ) -> Result<Vec<Fenced>, StoreError> {
         let ids: Vec<&[u8]> = steps
             .iter()
             .map(|step| &step.lease.id.as_bytes()[..])
@@ -315,7 +350,7 @@ impl Step for Ending {
             (&keeps, Type::INT8_ARRAY),
         ];
         let statement = &inner.statements.complete;
-        let rows = inner.call(Self::OPERATION, true, statement, &parameters);
+        let rows = inner.call_on(connection, Self::OPERATION, true, statement, &parameters);
         let rows = rows.await?;
         if rows.len() != steps.len() {
             return Err(corrupt(Self::OPERATION));

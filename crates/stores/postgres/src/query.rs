@@ -127,8 +127,9 @@ impl Schema {
 }
 
 impl Caller {
-    /// Runs a statement. When its connection turns out to be dead, and `repeatable` says that
-    /// doing it twice is doing it once, another connection is tried.
+    /// Runs a statement. When its connection turns out to be dead, another one is tried, as long as
+    /// nothing was sent on it, or `repeatable` says that doing it twice is doing it once, however
+    /// much later the second time comes.
     ///
     /// # Cancellation safety
     /// A connection whose answer nobody has read is closed, not given back.
@@ -153,36 +154,56 @@ impl Caller {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        let work = async {
-            let mut tries = if repeatable { TRIES } else { 1 };
-            let mut broke = false;
-            loop {
-                tries -= 1;
-                let connection = match self.connection(operation).await {
-                    Ok(connection) => connection,
-                    // What broke the connection may not be over yet.
-                    Err(error) if broke && tries > 0 && error.is_retryable() => {
-                        tokio::time::sleep(PAUSE).await;
-                        continue;
-                    }
-                    Err(error) => return Err(error),
-                };
-                match connection.client().query_typed(statement, parameters).await {
-                    Ok(rows) => {
+        let work = self.query_on(None, operation, repeatable, statement, parameters);
+        within(limit, operation, work).await
+    }
+
+    /// As [`query`](Self::query), beginning with a connection that is there already, and without a
+    /// time limit.
+    pub(crate) async fn query_on(
+        &self,
+        mut first: Option<Borrowed>,
+        operation: Operation,
+        repeatable: bool,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
+        let mut tries = TRIES;
+        let mut broke = false;
+        loop {
+            tries -= 1;
+            let connection = match first.take() {
+                Some(connection) => Ok(connection),
+                None => self.connection(operation).await,
+            };
+            let connection = match connection {
+                // Nothing is sent on it, so that nothing can come of it.
+                Ok(connection) if connection.client().is_closed() && tries > 0 => {
+                    broke = true;
+                    continue;
+                }
+                Ok(connection) => connection,
+                // What broke the connection may not be over yet.
+                Err(error) if broke && tries > 0 && error.is_retryable() => {
+                    tokio::time::sleep(PAUSE).await;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            match connection.client().query_typed(statement, parameters).await {
+                Ok(rows) => {
+                    connection.give_back();
+                    return Ok(rows);
+                }
+                Err(error) if is_lost(&error) && repeatable && tries > 0 => broke = true,
+                Err(error) => {
+                    if !is_lost(&error) {
                         connection.give_back();
-                        return Ok(rows);
                     }
-                    Err(error) if is_lost(&error) && tries > 0 => broke = true,
-                    Err(error) => {
-                        if !is_lost(&error) {
-                            connection.give_back();
-                        }
-                        return Err(of_query(operation, error));
-                    }
+                    return Err(of_query(operation, error));
                 }
             }
-        };
-        within(limit, operation, work).await
+        }
     }
 
     /// A connection, to be given back.

@@ -18,7 +18,7 @@ use crate::error::strange;
 use crate::examine::Warning;
 use crate::listener::Listener;
 use crate::migrate::{self, Migrated};
-use crate::query::{Caller, Parameter, Statements};
+use crate::query::{Borrowed, Caller, Parameter, Statements};
 use crate::record::{self, RawRecord, corrupt};
 
 /// Records on PostgreSQL. Cloning is cheap and gives the same store.
@@ -192,13 +192,26 @@ impl Inner {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
+        self.call_on(None, operation, repeatable, statement, parameters)
+            .await
+    }
+
+    /// The same, beginning with a connection that is there already.
+    pub(crate) async fn call_on(
+        &self,
+        connection: Option<Borrowed>,
+        operation: Operation,
+        repeatable: bool,
+        statement: &str,
+        parameters: &[Parameter<'_>],
+    ) -> Result<Vec<Row>, StoreError> {
         let now = self.injected_time();
         let mut all: Vec<Parameter<'_>> = Vec::with_capacity(parameters.len() + 1);
         all.extend_from_slice(parameters);
         all.push((&now, Type::INT8));
-        self.caller
-            .query(operation, repeatable, statement, &all)
-            .await
+        let caller = &self.caller;
+        let work = caller.query_on(connection, operation, repeatable, statement, &all);
+        caller.in_time(operation, work).await
     }
 
     #[cfg(not(test))]

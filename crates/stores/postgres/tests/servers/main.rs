@@ -8,5 +8,6 @@ mod disk;
 mod secret;
 mod sharing;
 mod silence;
+mod stragglers;
 mod support;
 mod tls;

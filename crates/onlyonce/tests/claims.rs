@@ -264,47 +264,55 @@ async fn shutdown_wakes_those_who_wait() {
     assert_eq!(at.elapsed(), Duration::ZERO);
 }
 
-/// A store whose first claim is still on its way when its caller has given it up.
+/// A store some of whose claims are still on their way when their caller has given them up.
 #[derive(Clone)]
 struct Slow {
     store: TestStore,
-    on_its_way: Arc<Mutex<Option<Attempt>>>,
+    /// Which ones, counted from 1.
+    late: &'static [usize],
+    claims: Arc<AtomicUsize>,
+    on_their_way: Arc<Mutex<Vec<Attempt>>>,
     /// Says so, instead of nothing.
     gives_up: bool,
 }
 
 impl Slow {
-    fn new(gives_up: bool) -> Self {
+    fn new(late: &'static [usize], gives_up: bool) -> Self {
         Self {
             store: TestStore::new(),
-            on_its_way: Arc::default(),
+            late,
+            claims: Arc::default(),
+            on_their_way: Arc::default(),
             gives_up,
         }
     }
 
-    /// The first claim arrives after all.
+    /// The claim that was the last to be given up arrives after all.
     async fn arrive(&self) -> Claim {
-        let attempt = self.on_its_way.lock().unwrap().clone().unwrap();
+        let attempt = self.on_their_way.lock().unwrap().pop().unwrap();
         Store::claim(&self.store, &attempt).await.unwrap()
+    }
+
+    async fn released(&self, times: usize) {
+        until("the claim was given back", || {
+            self.store.calls(Operation::Release) == times
+        })
+        .await;
     }
 }
 
 impl Store for Slow {
     async fn claim(&self, attempt: &Attempt) -> Result<Claim, StoreError> {
-        let is_first = {
-            let mut first = self.on_its_way.lock().unwrap();
-            let is_first = first.is_none();
-            first.get_or_insert_with(|| attempt.clone());
-            is_first
-        };
-        if is_first && self.gives_up {
+        let number = self.claims.fetch_add(1, Ordering::SeqCst) + 1;
+        if !self.late.contains(&number) {
+            return Store::claim(&self.store, attempt).await;
+        }
+        self.on_their_way.lock().unwrap().push(attempt.clone());
+        if self.gives_up {
             let kind = StoreErrorKind::Timeout;
             return Err(StoreError::new(Operation::Claim, kind, "given up"));
         }
-        if is_first {
-            std::future::pending::<()>().await;
-        }
-        Store::claim(&self.store, attempt).await
+        std::future::pending().await
     }
 
     async fn renew(&self, lease: &Lease, renewal: &Renewal) -> Result<Fenced, StoreError> {
@@ -342,15 +350,12 @@ async fn is_given_back(slow: &Slow) {
 
 #[tokio::test(start_paused = true)]
 async fn hazard_03_a_claim_that_arrives_after_it_was_given_back_is_given_back_again() {
-    let slow = Slow::new(false);
+    let slow = Slow::new(&[1], false);
     let app = App::counting(&IdempotencyLayer::new(slow.clone()));
     let mut call = app.start(post("k", "x"));
     assert!((&mut call).now_or_never().is_none());
     drop(call);
-    until("the claim was given back", || {
-        slow.store.calls(Operation::Release) == 1
-    })
-    .await;
+    slow.released(1).await;
     assert!(matches!(slow.arrive().await, Claim::Won(_)));
     is_given_back(&slow).await;
     assert_eq!(app.send(post("k", "x")).await.text(), "1");
@@ -358,7 +363,7 @@ async fn hazard_03_a_claim_that_arrives_after_it_was_given_back_is_given_back_ag
 
 #[tokio::test(start_paused = true)]
 async fn hazard_03_a_claim_that_arrives_after_its_repetition_was_released_is_given_back() {
-    let slow = Slow::new(true);
+    let slow = Slow::new(&[1], true);
     let app = App::new(&IdempotencyLayer::new(slow.clone()), |n, _| async move {
         let status = if n == 1 { 500 } else { 200 };
         let response = Response::builder().status(status);
@@ -369,4 +374,31 @@ async fn hazard_03_a_claim_that_arrives_after_its_repetition_was_released_is_giv
     assert!(matches!(slow.arrive().await, Claim::Won(_)));
     is_given_back(&slow).await;
     assert_eq!(app.send(post("k", "x")).await.text(), "2");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hazard_03_looking_for_a_late_claim_leaves_none_behind_itself() {
+    // The request's own call, and the first one of the second look, are late.
+    let slow = Slow::new(&[1, 3], false);
+    let app = App::counting(&IdempotencyLayer::new(slow.clone()));
+    let mut call = app.start(post("k", "x"));
+    assert!((&mut call).now_or_never().is_none());
+    drop(call);
+    slow.released(2).await;
+    assert!(matches!(slow.arrive().await, Claim::Won(_)));
+    is_given_back(&slow).await;
+    assert_eq!(app.send(post("k", "x")).await.text(), "1");
+}
+
+#[tokio::test(start_paused = true)]
+async fn hazard_03_a_claim_that_arrives_very_late_is_given_back_after_a_lease() {
+    let slow = Slow::new(&[1], false);
+    let app = App::counting(&IdempotencyLayer::new(slow.clone()));
+    let mut call = app.start(post("k", "x"));
+    assert!((&mut call).now_or_never().is_none());
+    drop(call);
+    slow.released(2).await;
+    assert!(matches!(slow.arrive().await, Claim::Won(_)));
+    until("it is given back", || slow.store.entries().is_empty()).await;
+    assert_eq!(app.send(post("k", "x")).await.text(), "1");
 }

@@ -117,7 +117,9 @@ impl Admittance<'_> {
                     // Shut down in the meantime. On a task of its own: the client may hang up.
                     let (engine, limit) = (engine.clone(), policy.store_timeout);
                     engine.clone().spawn(async move {
-                        let _ = engine.give_back(&lease, limit, limit).await;
+                        if engine.give_back(&lease, limit, limit).await.is_err() {
+                            engine.disown(&attempt, limit);
+                        }
                     });
                     return Admission::Closing;
                 }

@@ -15,8 +15,8 @@ use tokio_util::task::AbortOnDropHandle;
 use super::Engine;
 use crate::telemetry::{self, Gauge};
 
-/// After the client was answered, a result that the store would not take is offered to it for
-/// so long.
+/// After the client was answered, a result or a release that the store would not take is offered to
+/// it for so long; the lease is renewed meanwhile.
 const LATE_RECORDING: Duration = Duration::from_secs(600);
 
 /// The right to execute, won by a claim.
@@ -241,10 +241,9 @@ impl Owner {
                     error = &error as &dyn std::error::Error,
                     "the key could not be released; still trying"
                 );
-                let overall = self.policy.lease;
                 let engine = self.engine.clone();
                 engine.spawn(async move {
-                    let _ = end(overall).await;
+                    let _ = end(LATE_RECORDING).await;
                     self.released(limit);
                 });
             }
@@ -301,7 +300,10 @@ impl Owner {
                 Some((decide(Some(&record), fingerprint, OnUnknown::Hold), record))
             }
             Ok(Claim::Won(lease)) => {
-                let _ = self.engine.give_back(&lease, limit, limit).await;
+                let given_back = self.engine.give_back(&lease, limit, limit).await;
+                if given_back.is_err() {
+                    self.engine.disown(&attempt, limit);
+                }
                 None
             }
             Err(error) => {

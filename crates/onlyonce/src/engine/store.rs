@@ -14,6 +14,9 @@ use super::Engine;
 /// would gather them without end; what is beyond runs out with its lease.
 pub(super) const MOST_DISOWNED: usize = 4096;
 
+/// For so long what a claim may have left is looked for, if the store does not answer.
+const LOOKING: Duration = Duration::from_secs(600);
+
 /// A claim's answer.
 pub(crate) struct Answered {
     pub(crate) claim: Claim,
@@ -102,8 +105,9 @@ impl Engine {
     /// client hung up while it was under way. Nothing has run under it.
     ///
     /// A call that was given up may still reach the store after its claim has been given back: it
-    /// stood in a queue, or on a slower connection. It would win the key again, with nobody to own
-    /// it. So it is looked for a second time when the time for a call is over.
+    /// stood in a queue, or on a slower connection, or on a server that was slow to commit. It would
+    /// win the key again, with nobody to own it. So it is looked for again when the time for a call
+    /// is over, and once more after a lease.
     pub(crate) fn disown(&self, attempt: &Attempt, limit: Duration) {
         self.look_after(attempt, limit, true);
     }
@@ -137,29 +141,55 @@ impl Engine {
             if at_once {
                 engine.give_back_unseen(&attempt, limit).await;
             }
-            tokio::select! {
-                () = tokio::time::sleep(limit) => {}
-                () = engine.0.closing.cancelled() => {}
+            engine.look_again(&attempt, limit, limit).await;
+            // Hardly ever is there anything left: not where many are to be looked after.
+            let has_time = engine.0.disowning.available_permits() > MOST_DISOWNED / 2;
+            if has_time && !engine.is_closing() {
+                engine.look_again(&attempt, limit, attempt.lease).await;
             }
-            engine.give_back_unseen(&attempt, limit).await;
         });
     }
 
-    async fn give_back_unseen(&self, attempt: &Attempt, limit: Duration) {
+    /// Looks after `wait`, and again as long as looking itself leaves calls behind that may land.
+    async fn look_again(&self, attempt: &Attempt, limit: Duration, wait: Duration) {
+        let until = Instant::now() + wait + LOOKING;
+        let mut wait = wait;
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = self.0.closing.cancelled() => {}
+            }
+            let settled = self.give_back_unseen(attempt, limit).await;
+            if settled || self.is_closing() || Instant::now() >= until {
+                return;
+            }
+            wait = limit;
+        }
+    }
+
+    /// Whether there is no use in looking again: the first call of the claim was answered, and what
+    /// it won has been given back; or the store has failed for good.
+    async fn give_back_unseen(&self, attempt: &Attempt, limit: Duration) -> bool {
         let overall = attempt.lease.max(Duration::from_secs(60));
-        let claim = || self.0.store.claim(attempt);
+        let mut calls = 0;
+        let claim = || {
+            calls += 1;
+            self.0.store.claim(attempt)
+        };
         let given_back = match self.persist(Operation::Claim, limit, overall, claim).await {
             Ok(Claim::Won(lease)) => self.give_back(&lease, limit, overall).await,
             Ok(Claim::Held(_)) => Ok(()),
             Err(error) => Err(error),
         };
-        if let Err(error) = given_back {
-            tracing::warn!(
-                key = attempt.id.tag(),
-                error = &error as &dyn std::error::Error,
-                "a claim that failed may have landed in the store and could not be given back"
-            );
-        }
+        let Err(error) = given_back else {
+            return calls == 1;
+        };
+        tracing::warn!(
+            key = attempt.id.tag(),
+            error = &error as &dyn std::error::Error,
+            "a claim that failed may have landed in the store and could not be given back"
+        );
+        !error.is_retryable()
     }
 
     /// Ends a claim under which nothing ran: as if it had never been.

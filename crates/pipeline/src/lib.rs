@@ -33,6 +33,7 @@ mod error;
 pub mod filter;
 mod kind;
 mod language;
+mod pattern;
 mod pipeline;
 #[cfg(feature = "read-only")]
 pub mod read_only;
@@ -46,6 +47,7 @@ pub use code::Code;
 pub use error::{Error, Frame, Wrap};
 pub use kind::ContentKind;
 pub use language::Language;
+pub use pattern::foreign_pattern;
 pub use pipeline::Pipeline;
 pub use refusal::Refusal;
 pub use telemetry::describe_metrics;

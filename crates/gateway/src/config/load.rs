@@ -204,6 +204,7 @@ fn problem_of(fault: Fault, file: Option<&SourceFile>, catalog: &Catalog) -> Pro
             (problem, Spot::Key)
         }
         FaultKind::Invalid { label, help } => {
+            let help = help.or_else(|| shape_help(&path, &label));
             let problem = Problem::new(format!("invalid value for {path}"))
                 .label(without_secret(&path, label))
                 .maybe_help(help);
@@ -214,6 +215,23 @@ fn problem_of(fault: Fault, file: Option<&SourceFile>, catalog: &Catalog) -> Pro
         Some(origin) => at_origin(problem, file, &origin, spot),
         None => problem,
     }
+}
+
+/// How a setting is written that was given in another form than it has.
+fn shape_help(path: &Path, label: &str) -> Option<String> {
+    let [.., Step::Key(key)] = path.steps() else {
+        return None;
+    };
+    let help = match (key.as_str(), label) {
+        ("route", "expected a list, found a table") => "each begins with `[[route]]`",
+        ("module", "expected a list, found a table") => "each begins with `[[auth.module]]`",
+        (_, label) if !label.starts_with("expected `true`, `false` or a table") => return None,
+        ("envelope", _) => "another form is `envelope = { type = \"xml\" }`",
+        ("cors", _) => "write for example `cors = { origins = [\"https://shop.example\"] }`",
+        ("filter", _) => "a schema is named as in `filter = { schema = \"charge.schema.json\" }`",
+        _ => return None,
+    };
+    Some(help.to_owned())
 }
 
 fn unknown_key(path: &Path, expected: &[&str], is_table: bool, catalog: &Catalog) -> Problem {

@@ -77,6 +77,16 @@ impl<'t> Report<'t> {
         self.warnings.push(Warning::new(problem));
     }
 
+    /// Warns of the first of these settings that was made, as what it belongs to is off.
+    pub(super) fn useless(&mut self, paths: &[Path], title: &str, section: &str) {
+        if let Some(path) = paths.iter().find(|path| self.is_set(path)) {
+            let problem = Problem::new(title)
+                .label("this has no effect")
+                .help(format!("add `enabled = true` to {section}"));
+            self.warn(path, problem);
+        }
+    }
+
     /// Whether the setting at `path` was made anywhere: in the file, a variable or a flag.
     pub(super) fn is_set(&self, path: &Path) -> bool {
         self.tree.at(path).is_some()

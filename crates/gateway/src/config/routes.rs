@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::Method;
 use matchit::{InsertError, Router};
 use onlyonce_core::Policy;
+use onlyonce_pipeline::foreign_pattern;
 
 use super::{CorsRule, EnvelopeRule, FilterRule, RouteAuth};
 
@@ -166,7 +167,10 @@ impl Pattern {
     /// What is wrong with it.
     pub(super) fn new(text: &str) -> Result<Self, PatternError> {
         if !text.starts_with('/') {
-            return Err(PatternError::NoSlash);
+            return Err(match text.split_once(' ') {
+                Some((_, path)) if path.starts_with('/') => PatternError::Methods(path.to_owned()),
+                _ => PatternError::NoSlash,
+            });
         }
         if text.contains(['?', '#']) {
             return Err(PatternError::MoreThanPath);
@@ -181,6 +185,9 @@ impl Pattern {
         let normal = normalise(text);
         if normal != text {
             return Err(PatternError::NotNormal(normal.into_owned()));
+        }
+        if let Some(remedy) = foreign_pattern(text) {
+            return Err(PatternError::Foreign(remedy));
         }
         let mut router = Router::new();
         for spelling in spellings(text) {
@@ -288,6 +295,8 @@ impl Eq for Pattern {}
 pub(super) enum PatternError {
     #[error("a path begins with /")]
     NoSlash,
+    #[error("methods don't stand here: write \"{0}\"; a `[[route]]` names them in `methods`")]
+    Methods(String),
     #[error("only the path counts here: leave out what follows ? or #")]
     MoreThanPath,
     #[error("a pattern can have {MOST_SEGMENTS} parts at most")]
@@ -296,6 +305,8 @@ pub(super) enum PatternError {
     NotAscii,
     #[error("no path would ever match, as paths are normalised first: write \"{0}\"")]
     NotNormal(String),
+    #[error("{0}")]
+    Foreign(String),
     #[error("{}", explain(.0))]
     Syntax(InsertError),
 }
@@ -485,12 +496,15 @@ mod tests {
     fn patterns_that_cannot_be() {
         let error = |text: &str| Pattern::new(text).unwrap_err().to_string();
         assert!(error("v1").contains("begins with /"));
+        assert!(error("POST /login").contains("write \"/login\""));
         assert!(error("/v1?x").contains("only the path"));
         assert!(error("/ä").contains("percent-encoded"));
         assert!(error("/v1//x").contains("write \"/v1/x\""));
         assert!(error("/{a}{b}").contains("one parameter"));
         assert!(error("/{*a}/b").contains("last part"));
         assert!(error("/{a").contains("{name}"));
+        assert!(error("/internal/*").contains("write \"/internal/{*rest}\""));
+        assert!(error("/users/:id").contains("write \"/users/{id}\""));
         assert!(error(&"/a".repeat(101)).contains("100 parts"));
     }
 

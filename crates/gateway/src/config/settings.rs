@@ -129,6 +129,18 @@ impl Settings {
             .map(|(path, route)| (path.clone(), route))
             .collect();
         let auth = raw.auth.resolve(&placed, report);
+        for (path, route) in &placed {
+            let list = &raw.blocklist;
+            contradiction(
+                route.layers().blocklist,
+                list.enabled,
+                path,
+                "blocklist",
+                report,
+            );
+            let mode = raw.read_only.is_there();
+            contradiction(route.layers().read_only, mode, path, "read_only", report);
+        }
         Self {
             listen,
             upstreams,
@@ -192,6 +204,23 @@ impl Settings {
                 .map(|route| RawRoute::of_route(route, &self.idempotency))
                 .collect(),
         }
+    }
+}
+
+/// Reports a route that asks for a layer which is off everywhere: nobody would be refused.
+fn contradiction(
+    wanted: Option<bool>,
+    is_there: bool,
+    route: &Path,
+    section: &str,
+    report: &mut Report<'_>,
+) {
+    if wanted == Some(true) && !is_there && !report.was_faulty(&Path::of(&[section])) {
+        report.invalid(
+            &route.key(section),
+            format!("`[{section}]` is off, so nothing would be refused"),
+            &format!("add `enabled = true` to `[{section}]`, or leave this out"),
+        );
     }
 }
 

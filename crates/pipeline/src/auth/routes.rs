@@ -8,6 +8,7 @@ use http::Method;
 use matchit::{InsertError, Router};
 
 use super::path::{NormalPath, read_loosely, read_strictly};
+use crate::foreign_pattern;
 
 /// One route, as settings write it: `/admin/login` or `POST /admin/login`, with `{name}` for one
 /// part between slashes and `{*rest}` at the end for all that follows, also nothing.
@@ -99,6 +100,9 @@ pub enum RouteSyntaxError {
     /// The parameters are wrong.
     #[error("{0}")]
     Syntax(&'static str),
+    /// It is written as elsewhere, and would match next to nothing here.
+    #[error("{0}")]
+    Foreign(String),
 }
 
 impl FromStr for RoutePattern {
@@ -118,6 +122,10 @@ impl FromStr for RoutePattern {
         let normal = read_strictly(pattern).map_err(RouteSyntaxError::Path)?;
         let pattern: Box<str> = normal.as_str().into();
         routers(&pattern)?;
+        // A module would not take what it seems to take.
+        if let Some(remedy) = foreign_pattern(&pattern) {
+            return Err(RouteSyntaxError::Foreign(remedy));
+        }
         Ok(Self { methods, pattern })
     }
 }
@@ -239,6 +247,14 @@ mod tests {
 
     fn has(list: &RouteList, method: &Method, path: &str) -> bool {
         list.has(method, &read_strictly(path).unwrap())
+    }
+
+    #[test]
+    fn a_pattern_of_another_house_is_refused() {
+        for text in ["/reports/*", "GET /users/:id"] {
+            let error = text.parse::<RoutePattern>().unwrap_err().to_string();
+            assert!(error.contains("have no meaning"), "{error}");
+        }
     }
 
     #[test]

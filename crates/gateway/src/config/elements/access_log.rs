@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use http::HeaderName;
 use onlyonce_access_log_sqlx::PostgresSink;
-use onlyonce_pipeline::Code;
 use onlyonce_pipeline::access_log::{LineFormat, Paths, Redaction, Rules, WriterOptions};
+use onlyonce_pipeline::{Code, foreign_pattern};
 use onlyonce_postgres::PostgresStore;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, Deserializer, Visitor};
@@ -163,7 +163,34 @@ impl AccessLogSettings {
                 );
             }
         }
-        if self.enabled && self.lines.is_none() && self.store.is_none() {
+        if !self.enabled {
+            let keys = [
+                "lines",
+                "format",
+                "store",
+                "modules",
+                "skip_codes",
+                "skip_paths",
+                "skip_bodies",
+                "max_body",
+                "redact",
+                "redact_headers",
+                "retention",
+                "queue",
+                "batch",
+                "linger",
+            ];
+            let keys = keys.map(|key| section.key(key));
+            report.useless(&keys, "the access log is off", "`[access_log]`");
+            return;
+        }
+        if let Some(LineTarget::File(file)) = &self.lines {
+            in_a_folder(file, &section.key("lines"), report);
+        }
+        if let Some(RowStore::Sqlite(file)) = &self.store {
+            in_a_folder(file, &section.key("store"), report);
+        }
+        if self.lines.is_none() && self.store.is_none() {
             let problem = Problem::new("the access log goes nowhere")
                 .label("it is on, but `lines` and `store` are off")
                 .help("say where it goes, or set `enabled = false`");
@@ -214,6 +241,15 @@ impl AccessLogSettings {
             LogFormat::Text => LineFormat::Text,
             LogFormat::Json => LineFormat::Json,
         }
+    }
+}
+
+/// Reports a file that can't be made, as its folder is not there.
+fn in_a_folder(file: &std::path::Path, path: &Path, report: &mut Report<'_>) {
+    let folder = file.parent().filter(|folder| *folder != "");
+    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+        let label = format!("there is no folder {}", folder.display());
+        report.invalid(path, label, "make it, or name a file in another one");
     }
 }
 
@@ -403,6 +439,9 @@ impl Scalar for PathPattern {
     fn from_text(text: &str) -> Result<Self, Remedy> {
         if !text.starts_with('/') {
             return Err("it begins with a slash".into());
+        }
+        if let Some(remedy) = foreign_pattern(text) {
+            return Err(remedy.into());
         }
         match Paths::new([text]) {
             Ok(_) => Ok(Self(text.to_owned())),

@@ -72,13 +72,8 @@ impl BlocklistSettings {
             );
         }
         if !self.enabled {
-            let useless = ["store", "poll", "capacity"].map(|key| section.key(key));
-            if let Some(path) = useless.iter().find(|path| report.is_set(path)) {
-                let problem = Problem::new("the blocklist is off")
-                    .label("this has no effect")
-                    .help("add `enabled = true` to `[blocklist]`");
-                report.warn(path, problem);
-            }
+            let keys = ["store", "poll", "capacity"].map(|key| section.key(key));
+            report.useless(&keys, "the blocklist is off", "`[blocklist]`");
         }
     }
 

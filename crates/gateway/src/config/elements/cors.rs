@@ -11,6 +11,7 @@ use serde::de::{self, Deserializer, SeqAccess, Unexpected, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::toggle::Toggle;
+use crate::config::decode::expected_but;
 use crate::config::error::Problem;
 use crate::config::report::Report;
 use crate::config::scalar::{As, Choice, Remedy, Scalar, Written};
@@ -251,6 +252,10 @@ impl<'de> Deserialize<'de> for Origins {
             fn visit_str<E: de::Error>(self, text: &str) -> Result<Origins, E> {
                 match text {
                     "any" => Ok(Origins::Any),
+                    "*" => Err(E::custom(format!(
+                        "{}\nto let any origin in, write `origins = \"any\"`",
+                        expected_but(&Unexpected::Str(text), &self)
+                    ))),
                     _ => Err(E::invalid_value(Unexpected::Str(text), &self)),
                 }
             }

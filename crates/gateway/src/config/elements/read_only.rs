@@ -43,6 +43,10 @@ impl ReadOnlySettings {
                 return;
             }
         }
+        if !self.is_there() {
+            let keys = ["methods", "exempt"].map(|key| Path::of(&["read_only", key]));
+            report.useless(&keys, "read-only mode is off", "`[read_only]`");
+        }
     }
 
     /// Whether the layer has anything to do, now or later.

@@ -342,7 +342,10 @@ impl RawKey {
                 match std::env::var(variable) {
                     Ok(text) => (zeroize::Zeroizing::new(text), path),
                     Err(error) => {
-                        report.invalid(&path, format!("can't read {variable}: {error}"), help);
+                        let label = format!("can't read {variable}: {error}");
+                        let help = "set it where the gateway is started; `openssl rand -base64 32` \
+                                    makes a key";
+                        report.invalid(&path, label, help);
                         return None;
                     }
                 }

@@ -46,6 +46,10 @@ fn faults_of_the_access_log() {
         "[access_log]\nbatch = 5000\n",
         "[access_log]\nlinger = \"5m\"\n",
         "[access_log]\nenabled = true\nlines = \"off\"\nstore = \"off\"\n",
+        "[access_log]\nretention = \"7d\"\n",
+        "[access_log]\nenabled = true\nlines = \"file:/no/such/x.log\"\n",
+        "[access_log]\nenabled = true\nstore = \"sqlite:no-such-folder/x.db\"\n",
+        "[access_log]\nenabled = true\nskip_paths = [\"/health*\"]\n",
     ]));
 }
 

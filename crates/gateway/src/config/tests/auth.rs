@@ -90,6 +90,7 @@ fn faults_of_auth() {
         "[auth]\nmax_refresh_times = \"often\"\n",
         "[auth]\nuser_header = \"X User\"\n",
         "[auth]\nmodule = \"api\"\n",
+        "[auth.module]\nname = \"api\"\n",
         "auth = true\n",
     ]));
 }
@@ -148,6 +149,7 @@ fn faults_of_keys_and_times() {
         with("public_key = \"FILES/secret\"\n"),
         with("jwks = \"FILES/keys.json\"\n"),
         with("jwks = \"FILES\"\n"),
+        with("jwks = \"https://login.example/keys.json\"\n"),
         own("old_secret_file = \"FILES/short\"\n"),
         own("multi_login = false\n"),
         own("expires = \"0s\"\n"),
@@ -165,6 +167,8 @@ fn faults_of_auth_of_routes() {
         with("path = \"/reports\"\nauth = \"apy\"\n"),
         with("path = \"/reports\"\nauth = \"reports\"\n"),
         with("path = \"/reports\"\nauth = 3\n"),
+        with("path = \"/reports\"\nauth = true\n"),
+        with("path = \"/reports/*\"\nauth = \"api\"\n"),
         with("path = \"/reports;x\"\nauth = \"api\"\n"),
         with("path = \"/reports\"\nauth = false\n"),
         "[[route]]\npath = \"/reports\"\nauth = \"api\"\n".to_owned(),

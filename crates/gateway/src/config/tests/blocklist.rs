@@ -23,6 +23,7 @@ fn faults_of_the_blocklist() {
         "[blocklist]\nstore = \"memory:\"\n",
         "blocklist = true\n",
         "[[route]]\npath = \"/a\"\nblocklist = \"off\"\n",
+        "[[route]]\npath = \"/a\"\nblocklist = true\n",
     ]));
 }
 
@@ -39,6 +40,8 @@ fn faults_of_the_allow_list() {
         "[allow_list]\npaths = [\"/gen\"]\n",
         "[allow_list]\naddresses = [\"10.0.0.1\"]\n",
         "[allow_list]\npath = [\"/gen\"]\n",
+        "[allow_list]\npaths = [\"/gen/*\"]\naddresses = [\"10.0.0.1\"]\n",
+        "[allow_list]\npaths = [\"/gen/:id\"]\naddresses = [\"10.0.0.1\"]\n",
     ]));
 }
 

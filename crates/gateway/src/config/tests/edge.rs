@@ -38,6 +38,7 @@ fn faults_of_cors() {
         "[cors]\norigins = [\"shop.example\"]\n",
         "[cors]\norigins = [\"https://shop.example\", \"https://shop.example/\"]\n",
         "[cors]\norigins = [\"*\"]\n",
+        "[cors]\norigins = \"*\"\n",
         "[cors]\norigins = [\"null\"]\n",
         "[cors]\norigins = [\"https://*shop.example\"]\n",
         "[cors]\norigins = [3]\n",
@@ -70,6 +71,10 @@ fn faults_of_the_read_only_mode() {
         "[read_only]\nexempt = [\"/a/../login\"]\n",
         "[read_only]\nexempt = [\"/a/{id}\", \"/a/{name}\"]\n",
         "[read_only]\nexcept = [\"/login\"]\n",
+        "[read_only]\nexempt = [\"/login\"]\n",
+        "[read_only]\nenabled = true\nexempt = [\"POST /login\"]\n",
+        "[read_only]\nenabled = true\nexempt = [\"/login/*\"]\n",
+        "[[route]]\npath = \"/a\"\nread_only = true\n",
         "[[route]]\npath = \"/a\"\nread_only = \"off\"\n",
     ]));
 }

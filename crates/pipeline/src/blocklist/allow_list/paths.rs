@@ -7,6 +7,8 @@ use std::fmt;
 
 use matchit::{InsertError, Router};
 
+use crate::foreign_pattern;
+
 /// The pattern of a path, in the syntax of axum and `matchit`.
 pub(super) struct ProtectedPath {
     pattern: Box<str>,
@@ -36,6 +38,10 @@ impl ProtectedPath {
         };
         if !pattern.starts_with('/') {
             return Err(error("it must begin with `/`", None));
+        }
+        // It would protect a path that nobody asks for, and leave the one that is meant open.
+        if let Some(remedy) = foreign_pattern(pattern) {
+            return Err(error(&remedy, None));
         }
         let mut router = Router::new();
         let lower = pattern.to_lowercase();

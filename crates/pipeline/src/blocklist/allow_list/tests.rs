@@ -36,6 +36,12 @@ fn answer(message: &str) -> (u16, String) {
     (403, text)
 }
 
+#[test]
+fn a_pattern_of_another_house_protects_nothing_and_is_refused() {
+    let error = ProtectedPath::parse("/internal/*").unwrap_err().to_string();
+    assert!(error.contains("write \"/internal/{*rest}\""), "{error}");
+}
+
 #[tokio::test]
 async fn an_empty_list_lets_nobody_in() {
     let peer = Some("192.0.2.1:1");

@@ -117,6 +117,14 @@ fn public_key(text: &str) -> Result<TokenKeys, KeyError> {
 
 /// The text of a file that settings name.
 pub(super) fn read_file(file: &FilePath, path: &Path, report: &mut Report<'_>) -> Option<String> {
+    if file.starts_with("http:") || file.starts_with("https:") {
+        report.invalid(
+            path,
+            "expected a file, found a URL",
+            "the gateway fetches nothing: put the file beside it, and reload when it changes",
+        );
+        return None;
+    }
     let open = || {
         // Opening a pipe would wait for its writer.
         if !std::fs::metadata(file)?.is_file() {

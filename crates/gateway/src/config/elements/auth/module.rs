@@ -391,11 +391,14 @@ impl<'de> Deserialize<'de> for RouteAuth {
             }
 
             fn visit_bool<E: de::Error>(self, on: bool) -> Result<RouteAuth, E> {
-                Ok(if on {
-                    RouteAuth::AsElsewhere
-                } else {
-                    RouteAuth::Exempt
-                })
+                if on {
+                    // Outside of all modules it would ask nobody for anything.
+                    return Err(E::custom(
+                        "expected `false` or the name of a module, found `true`\n\
+                         name the module whose logins it takes: `auth = \"api\"`",
+                    ));
+                }
+                Ok(RouteAuth::Exempt)
             }
 
             fn visit_str<E: de::Error>(self, name: &str) -> Result<RouteAuth, E> {
@@ -429,7 +432,7 @@ impl JsonSchema for RouteAuth {
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({
             "title": "`false`, or the name of a module",
-            "anyOf": [{ "type": "boolean" }, { "type": "string", "minLength": 1 }],
+            "anyOf": [{ "const": false }, { "type": "string", "minLength": 1 }],
         })
     }
 }

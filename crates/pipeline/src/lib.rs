@@ -33,6 +33,12 @@ mod error;
 pub mod filter;
 mod kind;
 mod language;
+#[cfg(any(feature = "auth", feature = "blocklist", feature = "read-only"))]
+#[cfg_attr(
+    not(all(feature = "auth", feature = "blocklist")),
+    expect(dead_code, reason = "each layer has its own way to read")
+)]
+mod path;
 mod pattern;
 mod pipeline;
 #[cfg(feature = "read-only")]

@@ -4,10 +4,10 @@ use std::fmt;
 
 use http::Method;
 
-use super::path::{AmbiguousPath, NormalPath, read_loosely, read_strictly};
 use super::roles::Roles;
 use super::routes::{RouteList, RoutePattern, RouteSyntaxError};
 use super::tokens::Tokens;
+use crate::path::{AmbiguousPath, NormalPath, read_loosely, read_strictly};
 
 /// A part of an application, by default all below a prefix, with rules of its own.
 ///

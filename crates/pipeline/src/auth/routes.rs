@@ -7,8 +7,8 @@ use std::str::FromStr;
 use http::Method;
 use matchit::{InsertError, Router};
 
-use super::path::{NormalPath, read_loosely, read_strictly};
 use crate::foreign_pattern;
+use crate::path::{NormalPath, read_loosely, read_strictly};
 
 /// One route, as settings write it: `/admin/login` or `POST /admin/login`, with `{name}` for one
 /// part between slashes and `{*rest}` at the end for all that follows, also nothing.

@@ -14,12 +14,12 @@ use super::credential::{Credential, bearer, bearer_or_ticket};
 use super::future::ResponseFuture;
 use super::layer::{Shared, Told};
 use super::module::{Placed, Steps};
-use super::path::NormalPath;
 use super::roles::Roles;
 use super::texts::AuthRejection;
 use super::tokens::{TokenError, Tokens};
 use crate::PipelineBody;
 use crate::context::{Context, Identity};
+use crate::path::NormalPath;
 
 /// The service of [`AuthLayer`](super::AuthLayer).
 #[derive(Clone)]

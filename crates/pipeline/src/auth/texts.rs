@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use http::StatusCode;
 
-use super::path::AmbiguousPath;
 use super::tokens::TokenError;
+use crate::path::AmbiguousPath;
 use crate::{Code, Refusal, Text};
 
 /// Why the layer let a request go no further: in the extensions of its response, for logs.

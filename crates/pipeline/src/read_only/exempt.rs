@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use matchit::{InsertError, Router};
 
+use crate::path::read_strictly;
+
 /// In the extensions of a request whose route stays open in read-only mode, as a router outside
 /// knows it. It counts for nothing where the path has more than one reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,30 +47,7 @@ impl fmt::Debug for Exemptions {
 /// Whether every server on the way reads the path alike. `/login/../orders` is `/orders` to one
 /// that mends paths, and below `/login` to one that does not.
 pub(super) fn is_plain(path: &str) -> bool {
-    let Some(parts) = path.strip_prefix('/') else {
-        return false;
-    };
-    let part_is_plain = |part: &str| !part.is_empty() && part != "." && part != "..";
-    // A slash at the end hides nothing: a pattern has it or has it not.
-    let last_is_plain = |last: &str| last.is_empty() || part_is_plain(last);
-    let (before, last) = match parts.rsplit_once('/') {
-        Some((before, last)) => (Some(before), last),
-        None => (None, parts),
-    };
-    before.is_none_or(|before| before.split('/').all(part_is_plain))
-        && last_is_plain(last)
-        && !path.contains([';', '\\'])
-        && !hides_structure(path)
-}
-
-/// Whether an escape stands for what has a meaning in a path, or for none.
-fn hides_structure(path: &str) -> bool {
-    path.split('%').skip(1).any(|escape| {
-        let code = escape
-            .get(..2)
-            .and_then(|hex| u8::from_str_radix(hex, 16).ok());
-        code.is_none_or(|code| b"/%\\;.".contains(&code) || code.is_ascii_control())
-    })
+    read_strictly(path).is_ok()
 }
 
 #[cfg(test)]
@@ -118,6 +97,7 @@ mod tests {
             "/login%2",
             "/login%zz",
             "/login%+1",
+            "/%6Cogin",
         ] {
             assert!(!is_plain(path), "{path}");
         }

@@ -76,8 +76,13 @@ async fn only_listed_addresses_are_let_in() {
 }
 
 #[test]
-fn another_spelling_of_a_protected_path_is_protected() {
-    let paths = ["/gen/{*rest}", "/users/{id}/keys", "/Setup/"];
+fn hazard_54_another_spelling_of_a_protected_path_is_protected() {
+    let paths = [
+        "/gen/{*rest}",
+        "/users/{id}/keys",
+        "/Setup/",
+        "/k%C3%B6nig/{*rest}",
+    ];
     let paths: Vec<_> = paths
         .iter()
         .map(|path| ProtectedPath::parse(path).unwrap())
@@ -104,14 +109,33 @@ fn another_spelling_of_a_protected_path_is_protected() {
         "/users//7/./keys",
         "/%252525252525252567",
         "/../gen/code",
+        // Servers cut at `;` before they read escapes, or don't resolve `..`, or read part by part.
+        "/%67en;%2f..%2fx",
+        "/%67en/../x",
+        "/%67en/x/../../y",
+        "/x/../y",
+        "//gen/../x",
+        "/users/a%2Fb/keys",
+        "/%75sers/a%2Fb/keys",
+        "/%75sers/;x/keys",
+        "//users/;x/keys",
+        "/gen%00",
+        "/%6b%c3%b6nig/x",
+        "/K%c3%B6nig",
+        // Whatever it may be.
+        "",
+        "gen/code",
     ];
     for path in protected {
         assert!(is_protected(&paths, path), "{path}");
     }
     for path in [
         "/",
-        "",
+        "*",
         "/generate",
+        "/a%2Fb//d",
+        "/a;c//d",
+        "/a%20b/%E4%BD%A0?",
         "/x/gen/code",
         "/users/7",
         "/users/7/keys/8",

@@ -1,6 +1,6 @@
 //! Paths, read once and strictly.
 //!
-//! A path passes several readers: this layer, maybe a proxy, the application's router. Where two
+//! A path passes several readers: our layers, maybe a proxy, the application's router. Where two
 //! of them could read it differently, the looser one decides what is served and the stricter one
 //! who may see it. So nothing here is mended and passed on: a path that has a second reading
 //! within a module is refused, and outside of the modules all readings must stay outside.
@@ -10,15 +10,15 @@ use std::borrow::Cow;
 /// A path that every reader reads alike. Its escapes are written in capitals; nothing else is
 /// changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct NormalPath(Box<str>);
+pub(crate) struct NormalPath(Box<str>);
 
 impl NormalPath {
-    pub(super) fn as_str(&self) -> &str {
+    pub(crate) fn as_str(&self) -> &str {
         &self.0
     }
 
     /// Whether it lies under `prefix`, letter by letter.
-    pub(super) fn is_under(&self, prefix: &str) -> bool {
+    pub(crate) fn is_under(&self, prefix: &str) -> bool {
         let rest = self.0.strip_prefix(prefix);
         prefix == "/" || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
@@ -62,13 +62,13 @@ pub enum AmbiguousPath {
 
 /// A path in its loosest reading: no reader gets to other leading parts than it has.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct LoosePath<'p>(Cow<'p, str>);
+pub(crate) struct LoosePath<'p>(Cow<'p, str>);
 
 /// Reads `path` as loosely as any server could.
 ///
 /// All escapes are read, also escapes of escapes; parameters behind `;` are cut; slashes in a row
 /// count as one. What more than one outcome is possible of is refused.
-pub(super) fn read_loosely(path: &str) -> Result<LoosePath<'_>, AmbiguousPath> {
+pub(crate) fn read_loosely(path: &str) -> Result<LoosePath<'_>, AmbiguousPath> {
     if !path.starts_with('/') {
         return Err(AmbiguousPath::NoSlash);
     }
@@ -111,21 +111,78 @@ pub(super) fn read_loosely(path: &str) -> Result<LoosePath<'_>, AmbiguousPath> {
     Ok(LoosePath(Cow::Owned(loose)))
 }
 
+/// Nobody escapes a path more often than this, but in bad faith.
+#[cfg(feature = "blocklist")]
+const MOST_LAYERS: usize = 4;
+
+/// All that a server may take `path` for, in small letters and without a slash at the end.
+///
+/// Servers differ in how often they read escapes, and whether before or after they part at slashes;
+/// in whether they cut parameters behind `;`, and count slashes in a row as one. What leads
+/// elsewhere in some reading, such as `..`, is an error.
+#[cfg(feature = "blocklist")]
+pub(crate) fn readings(path: &str) -> Result<Vec<String>, AmbiguousPath> {
+    let loose = read_loosely(path)?;
+    let is_plain = !path.contains(['%', ';']) && !path.contains("//");
+    if is_plain {
+        return Ok(vec![small(path)]);
+    }
+    let mut all = vec![small(&loose.0)];
+    let mut path = Cow::Borrowed(path);
+    for _ in 0..MOST_LAYERS {
+        // A slash that an escape hides stays hidden to who reads part by part.
+        let by_parts = path
+            .split('/')
+            .map(|part| decode_wholly(part).replace('/', "\u{1}"));
+        let by_parts = by_parts.collect::<Vec<_>>().join("/");
+        for reading in [&*path, &by_parts] {
+            for cut in [false, true] {
+                for merged in [false, true] {
+                    let parts = reading.split('/').skip(1);
+                    let parts = parts.map(|part| match part.split_once(';') {
+                        Some((part, _)) if cut => part,
+                        _ => part,
+                    });
+                    let parts = parts.filter(|part| !merged || !part.is_empty());
+                    all.push(small(&format!("/{}", parts.collect::<Vec<_>>().join("/"))));
+                }
+            }
+        }
+        let decoded = decode_once(&path);
+        if decoded == path {
+            all.sort_unstable();
+            all.dedup();
+            return Ok(all);
+        }
+        path = Cow::Owned(decoded);
+    }
+    Err(AmbiguousPath::Escape)
+}
+
+#[cfg(feature = "blocklist")]
+fn small(path: &str) -> String {
+    let small = path.to_lowercase();
+    match small.trim_end_matches('/') {
+        "" => "/".to_owned(),
+        trimmed => trimmed.to_owned(),
+    }
+}
+
 impl LoosePath<'_> {
     /// In small letters, without a slash at its end: what routes of [`folded`](folded) patterns
     /// are compared with.
-    pub(super) fn folded(&self) -> NormalPath {
+    pub(crate) fn folded(&self) -> NormalPath {
         NormalPath(folded(&self.0))
     }
 
     /// Whether some reader finds other parts between its slashes than `path`, as it came, has.
-    pub(super) fn has_other_parts_than(&self, path: &str) -> bool {
+    pub(crate) fn has_other_parts_than(&self, path: &str) -> bool {
         let count = |text: &str| text.trim_end_matches('/').matches('/').count();
         path.contains(';') || path.contains("//") || count(&self.0) != count(path)
     }
 
     /// Whether the path lies under `prefix` when capitals count as small letters.
-    pub(super) fn is_under(&self, prefix: &str) -> bool {
+    pub(crate) fn is_under(&self, prefix: &str) -> bool {
         let path = self.0.as_bytes();
         let Some((head, rest)) = path.split_at_checked(prefix.len()) else {
             return false;
@@ -136,7 +193,7 @@ impl LoosePath<'_> {
 }
 
 /// In small letters, without a slash at its end.
-pub(super) fn folded(path: &str) -> Box<str> {
+pub(crate) fn folded(path: &str) -> Box<str> {
     let path = path.to_ascii_lowercase();
     let trimmed = path.trim_end_matches('/');
     if trimmed.is_empty() {
@@ -147,7 +204,7 @@ pub(super) fn folded(path: &str) -> Box<str> {
 }
 
 /// Reads `path` as a module must be able to: without a second meaning.
-pub(super) fn read_strictly(path: &str) -> Result<NormalPath, AmbiguousPath> {
+pub(crate) fn read_strictly(path: &str) -> Result<NormalPath, AmbiguousPath> {
     if !path.starts_with('/') {
         return Err(AmbiguousPath::NoSlash);
     }
@@ -196,7 +253,7 @@ fn hex(digit: u8) -> Option<u8> {
 }
 
 /// Reads escapes until none is left, in one pass: `%252525…` must not cost a pass for each layer.
-fn decode_wholly(path: &str) -> Cow<'_, str> {
+pub(crate) fn decode_wholly(path: &str) -> Cow<'_, str> {
     if !path.contains('%') {
         return Cow::Borrowed(path);
     }
@@ -211,6 +268,25 @@ fn decode_wholly(path: &str) -> Cow<'_, str> {
         }
     }
     Cow::Owned(String::from_utf8_lossy(&out).into_owned())
+}
+
+#[cfg(feature = "blocklist")]
+fn decode_once(path: &str) -> String {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, after @ ..] = rest {
+        let escaped = match (first, after) {
+            (b'%', [high, low, ..]) => hex(*high).zip(hex(*low)),
+            _ => None,
+        };
+        out.push(escaped.map_or(*first, |(high, low)| high * 16 + low));
+        rest = if escaped.is_some() {
+            &after[2..]
+        } else {
+            after
+        };
+    }
+    String::from_utf8_lossy(&out).into_owned()
 }
 
 #[cfg(test)]
@@ -328,8 +404,14 @@ mod tests {
     fn some_reader(path: &str, steps: &[u8]) -> String {
         let mut path = path.to_owned();
         for step in steps {
-            path = match step % 4 {
-                0 => decode_once(&path),
+            path = match step % 5 {
+                0 => decoded_once(&path),
+                4 => {
+                    let parts = path
+                        .split('/')
+                        .map(|part| decoded_once(part).replace('/', "\u{1}"));
+                    parts.collect::<Vec<_>>().join("/")
+                }
                 1 => {
                     let parts = path.split('/').map(|part| part.split(';').next().unwrap());
                     parts.collect::<Vec<_>>().join("/")
@@ -347,7 +429,7 @@ mod tests {
         path
     }
 
-    fn decode_once(path: &str) -> String {
+    fn decoded_once(path: &str) -> String {
         let mut out = Vec::new();
         let bytes = path.as_bytes();
         let mut at = 0;
@@ -404,8 +486,28 @@ mod tests {
                 let read = some_reader(&path, &steps);
                 prop_assert_eq!(read.split('/').count(), normal.as_str().split('/').count());
                 for (part, its) in read.split('/').zip(normal.as_str().split('/')) {
-                    let same = part.eq_ignore_ascii_case(its) || part == decode_once(its);
+                    let same = part.eq_ignore_ascii_case(its) || part == decoded_once(its);
                     prop_assert!(same, "{part} and {its}");
+                }
+            }
+        }
+
+        /// Whoever takes it for a protected path, one of its readings is one.
+        #[cfg(feature = "blocklist")]
+        #[test]
+        fn no_reader_gets_to_a_path_that_is_not_among_the_readings(
+            path in tricky_path(), steps in prop::collection::vec(0u8..5, 0..8),
+        ) {
+            if let Ok(readings) = readings(&path) {
+                let mut protected = matchit::Router::new();
+                for pattern in ["/ad", "/ad/{*rest}", "/x/{id}/d", "/a/{id}"] {
+                    protected.insert(pattern, ()).unwrap();
+                }
+                let read = some_reader(&path, &steps).to_lowercase();
+                let read = read.trim_end_matches('/');
+                if protected.at(read).is_ok() {
+                    let is_found = readings.iter().any(|one| protected.at(one).is_ok());
+                    prop_assert!(is_found, "{path} is read {read}, and is none of {readings:?}");
                 }
             }
         }

@@ -107,7 +107,11 @@ fn routing(
     let layers = settings.routes.iter().map(Route::layers);
     let stacks = layers
         .chain([&elsewhere])
-        .map(|layers| RouteStack::new(settings, layers, shared, auth, engine, origin))
+        .enumerate()
+        .map(|(index, layers)| {
+            let auth = auth.map(|auth| settings.auth.layer_of_route(auth, index));
+            RouteStack::new(settings, layers, shared, auth.as_ref(), engine, origin)
+        })
         .collect();
     Routing::new(
         settings.routes.clone(),

@@ -8,6 +8,7 @@ use tower_layer::Layer;
 
 use super::Auth;
 use super::module::{Module, ModuleError, Modules};
+use super::routes::{RouteList, RoutePattern};
 use crate::Answers;
 
 /// Lets requests pass by the rules of their [`Module`].
@@ -24,6 +25,8 @@ type TargetFn = dyn Fn(&http::Extensions) -> Option<Uri> + Send + Sync;
 #[derive(Clone)]
 pub(super) struct Shared {
     pub(super) modules: Arc<Modules>,
+    /// What passes without a login, beside what modules say.
+    pub(super) exempt: RouteList,
     pub(super) answers: Answers,
     pub(super) removed: Arc<[HeaderName]>,
     pub(super) told: Told,
@@ -47,6 +50,7 @@ impl AuthLayer {
         Ok(Self {
             shared: Arc::new(Shared {
                 modules: Arc::new(modules),
+                exempt: RouteList::default(),
                 answers: Answers::default(),
                 removed: Arc::from([]),
                 told: Told::default(),
@@ -59,6 +63,16 @@ impl AuthLayer {
     #[must_use]
     pub fn with_answers(self, answers: Answers) -> Self {
         self.with(|shared| shared.answers = answers)
+    }
+
+    /// Lets this route pass without a login, and without an identity, whichever module it is of.
+    ///
+    /// For a router outside that has a layer of its own for each of its routes: this layer is
+    /// asked only about requests that the router took for this route, and lets those pass whose
+    /// path is the route's without a second reading.
+    #[must_use]
+    pub fn with_exempt_route(self, route: &RoutePattern) -> Self {
+        self.with(|shared| shared.exempt.add(route))
     }
 
     /// Takes these headers off all requests, also where they are written with `_` for `-`: those

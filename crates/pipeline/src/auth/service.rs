@@ -79,12 +79,13 @@ impl Shared {
         let uri: &Uri = target.as_ref().unwrap_or_else(|| request.uri());
         let (method, headers) = (request.method(), request.headers());
         let found = self.modules.find(method, uri.path());
-        match found.map_err(AuthRejection::Path)? {
-            Some((placed, path)) if !placed.is_login_exempt(method, &path) => {
-                Ok(Question::of(placed, method, &path, headers, uri))
-            }
-            _ => Ok(None),
+        let Some((placed, path)) = found.map_err(AuthRejection::Path)? else {
+            return Ok(None);
+        };
+        if placed.is_login_exempt(method, &path) || self.exempt.has(method, &path) {
+            return Ok(None);
         }
+        Ok(Question::of(placed, method, &path, headers, uri))
     }
 
     pub(super) fn refuse<B>(

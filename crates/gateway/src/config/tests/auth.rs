@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderName, Request, Response};
 use http_body_util::{BodyExt as _, Full};
 use onlyonce_pipeline::Answers;
-use onlyonce_pipeline::auth::{MemoryTokenStore, SharedTokenStore};
+use onlyonce_pipeline::auth::{AuthLayer, MemoryTokenStore, SharedTokenStore};
 use onlyonce_pipeline::context::Identity;
 use serde_json::Value;
 use tower::{Layer as _, ServiceExt as _, service_fn};
@@ -135,6 +135,20 @@ fn faults_of_modules() {
             roles,
             &format!("{ADMIN}login_exempt = [\"/admin/x\"]\npermission_exempt = [\"/admin/x\"]\n"),
         ),
+        with(
+            roles,
+            &format!("{ADMIN}login_exempt = [\"GET /admin/login\"]\n")
+        ),
+        with(
+            roles,
+            &format!("{ADMIN}login_exempt = [\"/admin/posts/{{*rest}}\"]\n")
+        ),
+        with(
+            roles,
+            &format!(
+                "{ADMIN}[[route]]\npath = \"/admin/login\"\nmethods = [\"POST\"]\nauth = false\n"
+            )
+        ),
     ]));
 }
 
@@ -176,10 +190,14 @@ fn faults_of_auth_of_routes() {
 }
 
 fn settings_of(text: &str) -> AuthSettings {
+    whole_settings_of(text).auth
+}
+
+fn whole_settings_of(text: &str) -> Settings {
     let folder = files();
     let path = folder.path().display().to_string();
     let text = format!("{UPSTREAM}{QUIET}{}", text.replace("FILES", &path));
-    Given::file(text).settings().auth
+    Given::file(text).settings()
 }
 
 #[test]
@@ -207,6 +225,19 @@ fn a_secret_can_come_from_a_variable_and_is_never_printed() {
 
 /// What a service behind is told, and the code of a refusal.
 async fn asked(auth: &Auth, line: &str, token: Option<&str>) -> String {
+    asked_of(&auth.layer, line, token).await
+}
+
+/// The same on the route that the request falls under.
+async fn asked_by_route(settings: &Settings, auth: &Auth, line: &str) -> String {
+    let (method, path) = line.split_once(' ').unwrap();
+    let matched = settings.routes.resolve(&method.parse().unwrap(), path);
+    let index = matched.index.unwrap_or(usize::MAX);
+    let layer = settings.auth.layer_of_route(&auth.layer, index);
+    asked_of(&layer, line, None).await
+}
+
+async fn asked_of(layer: &AuthLayer, line: &str, token: Option<&str>) -> String {
     let (method, path) = line.split_once(' ').unwrap();
     let mut request = Request::builder().method(method).uri(path);
     if let Some(token) = token {
@@ -219,7 +250,7 @@ async fn asked(auth: &Auth, line: &str, token: Option<&str>) -> String {
         .header("x-http-method-override", "DELETE")
         .body(())
         .unwrap();
-    let service = auth.layer.layer(service_fn(async |request: Request<()>| {
+    let service = layer.layer(service_fn(async |request: Request<()>| {
         let name = HeaderName::from_static("x-user");
         let user = request
             .headers()
@@ -281,8 +312,7 @@ async fn settings_come_to_a_layer_that_does_what_they_say() {
         ("GET /api/x", Some(&editor), "61"),
         ("GET /api/x", Some(&shopper), "s"),
         ("GET /api/login", None, "nobody"),
-        ("GET /api/open", None, "nobody"),
-        ("GET /api/open/x", None, "61"),
+        ("GET /api/open", None, "61"),
         ("GET /reports/7", None, "61"),
         ("GET /reports", None, "61"),
         ("POST /reports/7", None, "nobody"),
@@ -305,6 +335,44 @@ async fn settings_come_to_a_layer_that_does_what_they_say() {
         asked(&forgetful, "GET /admin/me", Some(&editor)).await,
         "61"
     );
+}
+
+#[tokio::test]
+async fn hazard_54_the_first_route_that_matches_says_whether_a_login_is_needed() {
+    let settings = whole_settings_of(&format!(
+        "[auth]\n{SECRET}roles = \"FILES/roles.csv\"\nuser_header = \"X-User\"\n{ADMIN}{API}\
+         [[route]]\npath = \"/admin/users/{{*rest}}\"\nauth = \"admin\"\n\
+         [[route]]\npath = \"/admin/logs\"\nidempotency = false\n\
+         [[route]]\npath = \"/admin/{{*rest}}\"\nmethods = [\"GET\"]\nauth = false\n\
+         [[route]]\npath = \"/reports/open\"\nauth = false\n\
+         [[route]]\npath = \"/reports/{{*rest}}\"\nauth = \"api\"\n\
+         [[route]]\npath = \"/api/open\"\nauth = false\n"
+    ));
+    let built = settings.auth.build(None, Answers::new()).unwrap().unwrap();
+    for (line, expected) in [
+        // Protected by name, and by a route that says nothing of it: the wide one comes later.
+        ("GET /admin/users/7", "61"),
+        ("GET /admin/users", "61"),
+        ("GET /admin/logs", "61"),
+        ("GET /admin/help", "nobody"),
+        ("HEAD /admin/help", "61"),
+        ("POST /admin/help", "61"),
+        // A route is found by all spellings of its path; exempt is the plain one.
+        ("GET /admin/./help", "53"),
+        ("GET /admin/h%65lp", "53"),
+        ("GET /admin/users/../help", "53"),
+        ("GET /reports/open", "nobody"),
+        ("GET /reports/7", "61"),
+        ("GET /api/open", "nobody"),
+        ("GET /api/open/x", "61"),
+        ("GET /api/x", "61"),
+    ] {
+        assert_eq!(
+            asked_by_route(&settings, &built, line).await,
+            expected,
+            "{line}"
+        );
+    }
 }
 
 #[tokio::test]

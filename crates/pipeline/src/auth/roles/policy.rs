@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::str::FromStr;
 
+use http::Method;
 use regex::{Regex, RegexBuilder};
 
 /// Who may do what: lines `p, role, path, method` and `g, role, inherited role`, in any order;
@@ -56,6 +57,15 @@ const MOST_STEPS: usize = 9;
 const MOST_RULES: usize = 1_000_000;
 /// A pattern of methods is short; a compiled one that isn't is a mistake.
 const MOST_REGEX: usize = 64 * 1024;
+const USUAL_METHODS: [Method; 7] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::PATCH,
+    Method::DELETE,
+    Method::OPTIONS,
+];
 
 impl RolePolicy {
     /// A policy that allows nothing.
@@ -99,11 +109,22 @@ impl RolePolicy {
         self.rules.is_empty()
     }
 
-    /// Whether a line is about this very path, and not about all that begins like it: for finding
-    /// lines that can have no effect.
+    /// Whether a line is about this very path, and not about all that begins like it, and of the
+    /// usual methods about none but these; no methods stand for all. For finding lines that can
+    /// have no effect.
     #[must_use]
-    pub fn names(&self, path: &str) -> bool {
-        self.rules.iter().any(|rule| *rule.object == *path)
+    pub fn names(&self, path: &str, methods: &[Method]) -> bool {
+        let is_about = |rule: &Rule, method: &Method| {
+            let action = self.actions.get(rule.action);
+            action.is_some_and(|action| action.is_match(method.as_str()))
+        };
+        let has_none_but_these = |rule: &Rule| {
+            let mut others = USUAL_METHODS.iter().filter(|it| !methods.contains(it));
+            methods.iter().any(|method| is_about(rule, method))
+                && !others.any(|method| is_about(rule, method))
+        };
+        let mut about = self.rules.iter().filter(|rule| *rule.object == *path);
+        about.any(|rule| methods.is_empty() || has_none_but_these(rule))
     }
 
     fn add_rule(&mut self, role: &str, path: &str, methods: &str) -> Result<(), String> {

@@ -155,6 +155,7 @@ pub struct AuthSettings {
     raw: RawAuth,
     /// The parts of the application; none: it is off.
     pub modules: Vec<ModuleSettings>,
+    exempt: module::Exempt,
     keys: Option<TokenKeys>,
     policy: Option<RolePolicy>,
     /// What the files held, hashed.
@@ -211,8 +212,10 @@ impl RawAuth {
         let mut read = DefaultHasher::new();
         let keys = keys::read(&self, &section, &mut read, report);
         let policy = self.policy(&section, &mut read, report);
+        let (modules, exempt) = module::resolve(&self, policy.as_ref(), routes, report);
         let mut settings = AuthSettings {
-            modules: module::resolve(&self, policy.as_ref(), routes, report),
+            modules,
+            exempt,
             raw: self,
             keys,
             policy,
@@ -276,6 +279,14 @@ impl AuthSettings {
     #[must_use]
     pub fn is_on(&self) -> bool {
         !self.modules.is_empty()
+    }
+
+    /// The layer on the route of this number, from 0, as [`Auth`] has it for all.
+    pub(crate) fn layer_of_route(&self, layer: &AuthLayer, index: usize) -> AuthLayer {
+        match self.exempt.get(&index) {
+            Some(route) => layer.clone().with_exempt_route(route),
+            None => layer.clone(),
+        }
     }
 
     /// Opens the store of sessions; `None`: tokens hold until they expire.
@@ -448,7 +459,8 @@ impl AuthSettings {
 /// By what was written, and what the files held.
 impl PartialEq for AuthSettings {
     fn eq(&self, other: &Self) -> bool {
-        (&self.raw, &self.modules, self.read) == (&other.raw, &other.modules, other.read)
+        let one = (&self.raw, &self.modules, &self.exempt, self.read);
+        one == (&other.raw, &other.modules, &other.exempt, other.read)
     }
 }
 

@@ -1,6 +1,7 @@
 //! `[[auth.module]]`, and `auth` of a route.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fmt;
 
 use onlyonce_pipeline::auth::{
@@ -117,13 +118,17 @@ pub enum RouteAuth {
     Module(String),
 }
 
-/// The modules with what `routes` give them.
+/// By the number of a route: what of it passes without a login. Only on that route, as the first
+/// match decides: a wider one behind it must not open one that is protected.
+pub(super) type Exempt = BTreeMap<usize, RoutePattern>;
+
+/// The modules with what `routes` give them, and which routes pass without a login.
 pub(super) fn resolve(
     raw: &RawAuth,
     policy: Option<&RolePolicy>,
     routes: &[(Path, &Route)],
     report: &mut Report<'_>,
-) -> Vec<ModuleSettings> {
+) -> (Vec<ModuleSettings>, Exempt) {
     let list = Path::of(&["auth", "module"]);
     let mut modules: Vec<ModuleSettings> = raw
         .module
@@ -131,7 +136,8 @@ pub(super) fn resolve(
         .enumerate()
         .filter_map(|(index, raw)| raw.resolve(list.index(index), policy, report))
         .collect();
-    for (path, route) in routes {
+    let mut exempt = Exempt::new();
+    for (index, (path, route)) in routes.iter().enumerate() {
         let path = path.key("auth");
         let pattern = || pattern_of(route);
         match &route.layers.auth {
@@ -150,12 +156,22 @@ pub(super) fn resolve(
                 }
             }
             RouteAuth::Exempt => match pattern() {
-                Ok(pattern) => exempt(pattern, &mut modules, &path, report),
+                Ok(pattern) => {
+                    let module = module_of(&pattern, &modules);
+                    if let Some(module) = module {
+                        module.explain_exemption(&pattern, policy, &path, report);
+                    }
+                    if module.is_some() || is_given_by_name(route, routes) {
+                        exempt.insert(index, pattern);
+                    } else {
+                        warn_of_no_effect(&path, report);
+                    }
+                }
                 Err(problem) => report.invalid(&path, problem, PLAIN),
             },
         }
     }
-    modules
+    (modules, exempt)
 }
 
 const PLAIN: &str = "protected routes have plain paths, which no server reads in two ways";
@@ -182,15 +198,13 @@ fn unknown(name: &str, modules: &[ModuleSettings], path: &Path, report: &mut Rep
     report.invalid(path, "there is no `[[auth.module]]` of this name", &help);
 }
 
-/// Puts a route to the modules that it lies in.
-fn exempt(
-    pattern: RoutePattern,
-    modules: &mut [ModuleSettings],
-    path: &Path,
-    report: &mut Report<'_>,
-) {
+/// The module that a route lies in, if that asks for a login.
+fn module_of<'m>(
+    pattern: &RoutePattern,
+    modules: &'m [ModuleSettings],
+) -> Option<&'m ModuleSettings> {
     let module = modules
-        .iter_mut()
+        .iter()
         .filter(|module| {
             module.prefix.as_deref().is_some_and(|prefix| {
                 let rest = pattern.pattern().strip_prefix(prefix);
@@ -198,15 +212,21 @@ fn exempt(
             })
         })
         .max_by_key(|module| module.prefix.as_ref().map(String::len));
-    match module {
-        Some(module) if module.kind != ModuleKind::Optional => module.login_exempt.push(pattern),
-        _ => {
-            let problem = Problem::new("`auth = false` has no effect here")
-                .label("no module asks for a login on this path")
-                .help("leave it out");
-            report.warn(path, problem);
-        }
-    }
+    module.filter(|module| module.kind != ModuleKind::Optional)
+}
+
+/// Whether a wider route belongs to a module by its name.
+fn is_given_by_name(route: &Route, routes: &[(Path, &Route)]) -> bool {
+    let by_name = |other: &Route| matches!(other.layers.auth, RouteAuth::Module(_));
+    let mut others = routes.iter().map(|(_, other)| *other);
+    others.any(|other| by_name(other) && other.covers(route))
+}
+
+fn warn_of_no_effect(path: &Path, report: &mut Report<'_>) {
+    let problem = Problem::new("`auth = false` has no effect here")
+        .label("no module asks for a login on this path")
+        .help("leave it out");
+    report.warn(path, problem);
 }
 
 impl RawModule {
@@ -326,24 +346,7 @@ impl ModuleSettings {
     fn explain_contradictions(&self, policy: Option<&RolePolicy>, report: &mut Report<'_>) {
         for (index, route) in self.login_exempt.iter().enumerate() {
             let path = self.path.key("login_exempt").index(index);
-            let whole = route.pattern();
-            let behind = self.prefix.as_deref().and_then(|it| whole.strip_prefix(it));
-            let written = match self.policy_paths {
-                PolicyPaths::BehindPrefix => behind.unwrap_or(whole),
-                _ => whole,
-            };
-            let is_checked = self.kind == ModuleKind::Roles
-                && policy.is_some_and(|policy| policy.names(written));
-            if is_checked {
-                let problem = Problem::new("a route is exempt from login, but role-checked")
-                    .label(format!("the role policy has a line about {written}"))
-                    .help(
-                        "without a login nobody has a role, so the line has no effect: remove it, \
-                         or exempt the route from roles alone (`permission_exempt`), or from \
-                         nothing",
-                    );
-                report.error(&path, problem);
-            }
+            self.explain_exemption(route, policy, &path, report);
         }
         for (index, route) in self.permission_exempt.iter().enumerate() {
             if self.login_exempt.contains(route) {
@@ -351,6 +354,38 @@ impl ModuleSettings {
                     .label("the route is exempt from login already, and so from roles");
                 report.warn(&self.path.key("permission_exempt").index(index), problem);
             }
+        }
+    }
+
+    /// Says so if the role policy speaks of a route that passes without a login.
+    fn explain_exemption(
+        &self,
+        route: &RoutePattern,
+        policy: Option<&RolePolicy>,
+        path: &Path,
+        report: &mut Report<'_>,
+    ) {
+        let whole = route.pattern();
+        let behind = self.prefix.as_deref().and_then(|it| whole.strip_prefix(it));
+        let written = match self.policy_paths {
+            PolicyPaths::BehindPrefix => behind.unwrap_or(whole),
+            _ => whole,
+        };
+        // As the policy writes `{*rest}`.
+        let written = match written.rsplit_once("{*") {
+            Some((base, _)) => format!("{base}*"),
+            None => written.to_owned(),
+        };
+        let is_checked = self.kind == ModuleKind::Roles
+            && policy.is_some_and(|policy| policy.names(&written, route.methods()));
+        if is_checked {
+            let problem = Problem::new("a route is exempt from login, but role-checked")
+                .label(format!("the role policy has a line about {written}"))
+                .help(
+                    "without a login nobody has a role, so the line has no effect: remove it, or \
+                     exempt the route from roles alone (`permission_exempt`), or from nothing",
+                );
+            report.error(path, problem);
         }
     }
 }

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, Request, Response, StatusCode};
-use onlyonce::EffectiveStatus;
+use onlyonce::{Control, EffectiveStatus};
 use onlyonce_core::{Clock, SystemClock};
 use serde_json::value::RawValue;
 
@@ -160,7 +160,7 @@ impl Answers {
     /// `traceID` and `language`; everything is escaped.
     ///
     /// # Errors
-    /// When the template is malformed; the error names the line.
+    /// When the template is malformed, or shows something else; the error names the line.
     pub fn with_error_page(mut self, template: &str) -> Result<Self, TemplateError> {
         self.rules().page = Page::new(template)?;
         Ok(self)
@@ -176,20 +176,33 @@ impl Answers {
         Asked::new(request, language, &rules.kinds)
     }
 
-    /// The response that tells of a refusal.
+    /// The response that tells of a refusal. To an idempotency layer outside it says
+    /// [`NotExecuted`](Control::NotExecuted): the key is free for when the request may go further.
     pub fn refuse<B>(&self, refusal: &Refusal, request: &Request<B>) -> Response<Bytes> {
         self.refuse_asked(refusal, &self.asked(request))
     }
 
     /// As [`Self::refuse`], for a request that is gone.
     pub fn refuse_asked(&self, refusal: &Refusal, asked: &Asked) -> Response<Bytes> {
+        let mut response = self.told(refusal, asked, asked.kind);
+        response.extensions_mut().insert(Control::NotExecuted);
+        response
+    }
+
+    /// What a refusal says, without the word that nothing was executed.
+    pub(crate) fn told(
+        &self,
+        refusal: &Refusal,
+        asked: &Asked,
+        kind: ContentKind,
+    ) -> Response<Bytes> {
         let message = match &refusal.text {
             Some(text) => text.in_language(asked.language),
             None => refusal.code.message(asked.language).unwrap_or_default(),
         };
         let status = refusal.status.unwrap_or_else(|| refusal.code.status());
         let said = Said::Nothing;
-        let mut response = self.say(refusal.code, message, status, &said, asked, asked.kind);
+        let mut response = self.say(refusal.code, message, status, &said, asked, kind);
         if let Some(wait) = refusal.retry_after {
             let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
             response.headers_mut().insert(RETRY_AFTER, seconds.into());

@@ -12,9 +12,11 @@ use crate::Language;
 
 /// A template for error pages that can't be used.
 #[derive(Debug, thiserror::Error)]
-#[error("the template for error pages, line {}: {source}", .source.line().unwrap_or(1))]
+#[error("the template for error pages, line {line}: {reason}")]
 pub struct TemplateError {
-    source: minijinja::Error,
+    line: usize,
+    reason: String,
+    source: Option<minijinja::Error>,
 }
 
 /// The template by which errors become pages.
@@ -23,6 +25,17 @@ pub(super) struct Page(Arc<Environment<'static>>);
 
 const NAME: &str = "error.html";
 
+/// What a template can show, as [`Page::render`] gives it.
+const VARIABLES: [&str; 7] = [
+    "code",
+    "message",
+    "status",
+    "error",
+    "timestamp",
+    "traceID",
+    "language",
+];
+
 impl Page {
     pub(super) fn new(template: &str) -> Result<Self, TemplateError> {
         let mut environment = Environment::new();
@@ -30,7 +43,10 @@ impl Page {
         environment.set_auto_escape_callback(|_| AutoEscape::Html);
         environment
             .add_template_owned(NAME, template.to_owned())
-            .map_err(|source| TemplateError { source })?;
+            .map_err(TemplateError::syntax)?;
+        if let Some(unknown) = unknown_variable(&environment) {
+            return Err(TemplateError::unknown(&unknown, template));
+        }
         Ok(Self(Arc::new(environment)))
     }
 
@@ -62,6 +78,43 @@ impl Page {
             )
         })
         .into()
+    }
+}
+
+/// A name that would show as nothing.
+fn unknown_variable(environment: &Environment<'_>) -> Option<String> {
+    let template = environment.get_template(NAME).ok()?;
+    let mut unknown: Vec<String> = template
+        .undeclared_variables(false)
+        .into_iter()
+        .filter(|name| !VARIABLES.contains(&name.as_str()))
+        .filter(|name| !environment.globals().any(|(global, _)| global == name))
+        .collect();
+    unknown.sort();
+    unknown.into_iter().next()
+}
+
+impl TemplateError {
+    fn syntax(source: minijinja::Error) -> Self {
+        // Its own text has a file's name that nobody gave.
+        let reason = match source.detail() {
+            Some(detail) => format!("{}: {detail}", source.kind()),
+            None => source.kind().to_string(),
+        };
+        Self {
+            line: source.line().unwrap_or(1),
+            reason,
+            source: Some(source),
+        }
+    }
+
+    fn unknown(name: &str, template: &str) -> Self {
+        let line = template.lines().position(|line| line.contains(name));
+        Self {
+            line: line.map_or(1, |index| index + 1),
+            reason: format!("there is no `{name}`, but {}", VARIABLES.join(", ")),
+            source: None,
+        }
     }
 }
 

@@ -188,6 +188,21 @@ fn a_wrong_template_is_named_with_its_line() {
 }
 
 #[test]
+fn a_template_that_shows_what_is_not_there_is_refused() {
+    let error = answers()
+        .with_error_page("<p>\n{{ message }}{{ trace_id }}</p>")
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "the template for error pages, line 2: there is no `trace_id`, but code, message, \
+         status, error, timestamp, traceID, language"
+    );
+    let all = "{% for line in error %}{{ loop.index }}{{ line }}{% endfor %}{{ code }}{{ status }}\
+               {{ timestamp }}{{ traceID }}{{ language }}{% set x = range(3) %}{{ x }}";
+    assert!(answers().with_error_page(all).is_ok());
+}
+
+#[test]
 fn a_wrong_pattern_is_named() {
     let error = answers().with_kind("/{a", ContentKind::Xml).unwrap_err();
     assert!(

@@ -363,6 +363,56 @@ async fn what_was_never_sent_keeps_an_earlier_unknown_attempt_in_mind() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_take_over_that_is_not_stored_keeps_an_earlier_unknown_attempt_in_mind() {
+    let store = TestStore::new();
+    let layer = layer_with(&store, standard().with_on_unknown(OnUnknown::Retry));
+    let app = App::new(&layer, |number, request| async move {
+        let attempt = request.extensions().get::<Claimed>().unwrap().attempt();
+        let mut response = Response::new(full(attempt.to_string()));
+        match number {
+            1 => drop(response.extensions_mut().insert(Control::Ambiguous)),
+            2 => *response.status_mut() = http::StatusCode::SERVICE_UNAVAILABLE,
+            3 => drop(response.extensions_mut().insert(Control::NoStore)),
+            4 => panic!("on purpose"),
+            _ => {}
+        }
+        response
+    });
+    app.send(post("k", "x")).await;
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    for attempt in ["2", "3"] {
+        assert_eq!(app.send(post("k", "x")).await.text(), attempt);
+        // Another request is refused, as long as nobody knows whether the first one took effect.
+        let other = app.send(post("k", "another")).await;
+        assert_eq!(other.outcome(), Outcome::Mismatch);
+    }
+    let panics = AssertUnwindSafe(app.send(post("k", "x")));
+    assert!(panics.catch_unwind().await.is_err());
+    assert_eq!(app.send(post("k", "x")).await.text(), "5");
+    assert_eq!(app.send(post("k", "x")).await.outcome(), Outcome::Replayed);
+    assert_eq!(store.calls(Operation::Release), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_store_that_is_away_for_longer_than_a_lease_does_not_make_a_release_unknown() {
+    let store = TestStore::new();
+    let app = App::new(&layer_with(&store, standard()), |number, _| async move {
+        let status = if number == 1 { 503 } else { 200 };
+        let response = Response::builder().status(status);
+        response.body(full(number.to_string())).unwrap()
+    });
+    let away = Fault::Fails(StoreErrorKind::Unavailable);
+    store.order_times(Operation::Release, away, 100_000);
+    assert_eq!(app.send(post("k", "x")).await.status, 503);
+    tokio::time::sleep(Duration::from_secs(120)).await;
+    let meanwhile = app.send(post("k", "x")).await;
+    assert_eq!(meanwhile.outcome(), Outcome::InProgress);
+    store.clear_faults();
+    until("it is released", || store.entries().is_empty()).await;
+    assert_eq!(app.send(post("k", "x")).await.text(), "2");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failing_store_is_refused_or_bypassed_by_policy() {
     let store = TestStore::new();
     let app = App::counting(&layer_with(&store, standard()));

@@ -169,16 +169,6 @@ impl Owner {
         }
     }
 
-    /// Ends the claim after the work ran: its response is not one that is stored.
-    pub(crate) async fn release(self) -> Settled {
-        self.end(false).await
-    }
-
-    /// Ends the claim, under which nothing ran.
-    pub(crate) async fn give_back(self) -> Settled {
-        self.end(true).await
-    }
-
     /// Nobody knows whether it was executed: held at once, or left to be taken over once the
     /// lease has run out, never earlier, as the work may still be going on somewhere.
     pub(crate) async fn unknown(self) -> Settled {
@@ -222,17 +212,13 @@ impl Owner {
         self.lease.effects == Effects::WithRecord
     }
 
-    async fn end(self, nothing_ran: bool) -> Settled {
+    /// Ends the claim: its response is not one that is stored, or nothing ran. The next request
+    /// executes. What a vanished owner has left is not forgotten by that.
+    pub(crate) async fn release(self) -> Settled {
         self.keeper.ending.store(true, Ordering::Relaxed);
         let limit = self.policy.store_timeout;
         let (engine, lease) = (self.engine.clone(), self.lease.clone());
-        let end = async move |overall| {
-            if nothing_ran {
-                engine.give_back(&lease, limit, overall).await
-            } else {
-                engine.release(&lease, limit, overall).await.map(|_| ())
-            }
-        };
+        let end = async move |overall| engine.give_back(&lease, limit, overall).await;
         match end(limit).await {
             Ok(()) => self.released(limit),
             Err(error) => {

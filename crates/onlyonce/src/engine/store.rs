@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use onlyonce_core::{
-    Attempt, Changes, Claim, Completion, Fenced, Lease, OnUnknown, Operation, RecordId, Renewal,
-    StoreError, StoreErrorKind,
+    Attempt, Changes, Claim, Completion, Effects, Fenced, Lease, OnUnknown, Operation, RecordId,
+    Renewal, StoreError, StoreErrorKind,
 };
 use tokio::time::Instant;
 
@@ -192,17 +192,19 @@ impl Engine {
         !error.is_retryable()
     }
 
-    /// Ends a claim under which nothing ran: as if it had never been.
+    /// Ends a claim without a result, as if it had never been.
     ///
     /// A claim that took over from a vanished owner is let run out instead of being released:
-    /// that the earlier attempt's outcome is unknown must not be forgotten.
+    /// that the earlier attempt's outcome is unknown must not be forgotten. The next request takes
+    /// over in its turn, and is told how many there were.
     pub(crate) async fn give_back(
         &self,
         lease: &Lease,
         limit: Duration,
         overall: Duration,
     ) -> Result<(), StoreError> {
-        if lease.attempt == 1 {
+        // Effects that go with the record are undone by nothing else.
+        if lease.attempt == 1 || lease.effects == Effects::WithRecord {
             self.release(lease, limit, overall).await.map(|_| ())
         } else {
             let run_out = Renewal {

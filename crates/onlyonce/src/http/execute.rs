@@ -74,7 +74,6 @@ enum Ending {
         lifetime: Duration,
     },
     Release,
-    GiveBack,
     Unknown,
     /// Held, whatever the policy says of unknown outcomes.
     Hold,
@@ -324,8 +323,7 @@ where
         let policy = &self.keyed.policy;
         let lifetime = match control {
             // The service's own word wins, whatever became of the request's body.
-            Some(Control::NoStore) => return Ending::Release,
-            Some(Control::NotExecuted) => return Ending::GiveBack,
+            Some(Control::NoStore | Control::NotExecuted) => return Ending::Release,
             Some(Control::Hold) => return Ending::Hold,
             Some(Control::Ambiguous) => return Ending::Unknown,
             Some(Control::Lifetime(lifetime)) => Some(lifetime),
@@ -405,7 +403,6 @@ where
                 (owner.complete(done, lifetime).await, Some(lifetime))
             }
             Ending::Release => (owner.release().await, None),
-            Ending::GiveBack => (owner.give_back().await, None),
             Ending::Unknown => (owner.unknown().await, None),
             Ending::Hold => (owner.complete(Done::Unknown, held).await, Some(held)),
             Ending::Undo => {

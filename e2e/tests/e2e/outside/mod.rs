@@ -9,5 +9,6 @@ mod http_server;
 mod nginx;
 mod python;
 mod secret;
+mod sessions;
 mod shared;
 mod wrappers;

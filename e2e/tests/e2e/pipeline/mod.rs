@@ -8,3 +8,4 @@ mod cors;
 mod envelope;
 mod filter;
 mod read_only;
+mod tokens;

@@ -35,12 +35,13 @@ mod kind;
 mod language;
 #[cfg(any(feature = "auth", feature = "blocklist", feature = "read-only"))]
 #[cfg_attr(
-    not(all(feature = "auth", feature = "blocklist")),
-    expect(dead_code, reason = "each layer has its own way to read")
+    not(feature = "auth"),
+    expect(dead_code, reason = "the others need but a part of it")
 )]
 mod path;
 mod pattern;
 mod pipeline;
+mod problems;
 #[cfg(feature = "read-only")]
 pub mod read_only;
 mod refusal;
@@ -55,6 +56,7 @@ pub use kind::ContentKind;
 pub use language::Language;
 pub use pattern::foreign_pattern;
 pub use pipeline::Pipeline;
+pub use problems::{Problems, ProblemsFuture, ProblemsLayer};
 pub use refusal::Refusal;
 pub use telemetry::describe_metrics;
 pub use text::Text;

@@ -4,12 +4,11 @@
 //! is not there at all. A route without any takes the plain stack, which nothing is boxed in.
 
 mod boxed;
-mod problem;
+mod overrides;
 mod rescued;
 mod shared;
 
 use std::convert::Infallible;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -17,7 +16,6 @@ use http_body::Body;
 use onlyonce::http::RequestBody;
 use onlyonce::{Engine, IdempotencyLayer};
 use onlyonce_core::BoxError;
-use onlyonce_pipeline::Answers;
 use onlyonce_pipeline::access_log::RecordBodyLayer;
 use onlyonce_pipeline::auth::AuthLayer;
 use onlyonce_pipeline::blocklist::{AllowListLayer, BlocklistLayer};
@@ -26,6 +24,7 @@ use onlyonce_pipeline::cors::CorsLayer;
 use onlyonce_pipeline::envelope::{EnvelopeLayer, ReadCodesLayer};
 use onlyonce_pipeline::filter::schema::SchemaLayer;
 use onlyonce_pipeline::read_only::ReadOnlyLayer;
+use onlyonce_pipeline::{Answers, ProblemsLayer};
 use tower::Layer;
 use tower_service::Service;
 
@@ -35,6 +34,8 @@ use crate::rescue::Origin;
 
 use boxed::{Stack, boxed};
 pub(crate) use boxed::{StackBody, StackFuture};
+pub(crate) use overrides::OVERRIDES;
+use overrides::Overrides;
 pub(crate) use shared::Shared;
 
 /// The stack of one route, if it has more layers than idempotency.
@@ -74,6 +75,7 @@ struct Recipe<'s> {
     blocklist: Option<BlocklistLayer>,
     allow_list: Option<AllowListLayer>,
     read_only: Option<ReadOnlyLayer>,
+    overrides: Overrides,
     auth: Option<AuthLayer>,
     filter: Option<SchemaLayer>,
     envelope: bool,
@@ -101,16 +103,28 @@ impl<'s> Recipe<'s> {
                 .read_only
                 .layer(&shared.read_only, answers.clone(), exempt)
         });
-        let blocklist = shared.blocklist.as_ref();
-        let blocklist = blocklist.filter(|_| layers.blocklist != Some(false));
+        let blocklist = shared.blocklist.as_ref().map(|list| {
+            let layer = BlocklistLayer::new(list.clone(), answers.clone());
+            match layers.blocklist {
+                Some(false) => layer.on_open_route(),
+                _ => layer,
+            }
+        });
+        let allow_list = settings.allow_list.layer(answers.clone());
+        let overrides = Overrides {
+            always: allow_list.is_some()
+                || (blocklist.is_some() && layers.blocklist == Some(false)),
+            while_on: read_only.is_some().then(|| shared.read_only.clone()),
+        };
         let recipe = Self {
             settings,
             engine,
             origin,
             cors: layers.cors.layer(&settings.cors),
-            blocklist: blocklist.map(|list| BlocklistLayer::new(list.clone(), answers.clone())),
-            allow_list: settings.allow_list.layer(answers.clone()),
+            blocklist,
+            allow_list,
             read_only,
+            overrides,
             auth: auth.map(|auth| auth.clone().with_answers(answers.clone())),
             filter: layers.filter.layer(&settings.filter, answers.clone()),
             envelope: layers.envelope.on.unwrap_or(settings.envelope.enabled),
@@ -136,9 +150,17 @@ impl<'s> Recipe<'s> {
         B::Error: Into<BoxError>,
     {
         // A keyed request is executed at most once from here on; the policy comes with it.
-        let stack = boxed(self.idempotency().layer(self.filtered::<RequestBody<B>>()));
+        let idempotency = IdempotencyLayer::from_engine(self.engine.clone());
+        let stack = boxed(idempotency.layer(self.filtered::<RequestBody<B>>()));
+        // What it refuses is told as everything else is.
+        let problems = self
+            .envelope
+            .then(|| ProblemsLayer::new(self.answers.clone()));
+        let stack = optional(problems.as_ref(), stack);
         // Who calls, and so whose keys they are; a replay, too, is only for who may see it.
         let stack = optional(self.auth.as_ref(), stack);
+        // What the layers outside decided on is what the upstream is asked for.
+        let stack = self.overrides.before(stack);
         let stack = optional(self.read_only.as_ref(), stack);
         // Who may not come at all, before anything costs much.
         let stack = optional(self.allow_list.as_ref(), stack);
@@ -182,15 +204,6 @@ impl<'s> Recipe<'s> {
         // what clients get.
         let stack = rescued::in_envelope(stack);
         boxed(EnvelopeLayer::new(self.answers.clone()).layer(stack))
-    }
-
-    fn idempotency(&self) -> IdempotencyLayer {
-        let layer = IdempotencyLayer::from_engine(self.engine.clone());
-        if !self.envelope {
-            return layer;
-        }
-        let answers = Arc::new(self.answers.clone());
-        layer.with_renderer(move |problem| problem::in_envelope(problem, &answers))
     }
 }
 

@@ -48,6 +48,7 @@ pub struct BlocklistLayer {
     answers: Answers,
     address: AddrFn,
     told: Arc<AtomicBool>,
+    open: bool,
 }
 
 impl BlocklistLayer {
@@ -58,7 +59,17 @@ impl BlocklistLayer {
             answers,
             address: default_addr(),
             told: Arc::default(),
+            open: false,
         }
+    }
+
+    /// Lets everybody in whose request's path has one reading.
+    ///
+    /// For a router outside that has a layer of its own for each of its routes, on one that is to
+    /// be open to all: who asks for `/hooks/..;/orders` would get more by it than `/hooks`.
+    pub const fn on_open_route(mut self) -> Self {
+        self.open = true;
+        self
     }
 
     /// Finds the client's address by `address`. Default: that of the request's
@@ -96,6 +107,7 @@ impl<S> Layer<S> for BlocklistLayer {
             answers: self.answers.clone(),
             address: Arc::clone(&self.address),
             told: Arc::clone(&self.told),
+            open: self.open,
         }
     }
 }

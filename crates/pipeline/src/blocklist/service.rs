@@ -13,6 +13,7 @@ use super::addr::AddrFn;
 use super::entry::EntryId;
 use super::future::ResponseFuture;
 use super::list::Blocklist;
+use crate::path::read_strictly;
 use crate::{Answers, Code, PipelineBody, Refusal, Text};
 
 /// A service that some addresses don't reach. Made by [`BlocklistLayer`](super::BlocklistLayer).
@@ -23,6 +24,7 @@ pub struct BlocklistService<S> {
     pub(super) answers: Answers,
     pub(super) address: AddrFn,
     pub(super) told: Arc<AtomicBool>,
+    pub(super) open: bool,
 }
 
 /// Why a request was refused: in the extensions of the response.
@@ -37,6 +39,9 @@ pub struct Blocked {
 
 impl<S> BlocklistService<S> {
     fn refusal<B>(&self, request: &Request<B>) -> Option<Blocked> {
+        if self.open && read_strictly(request.uri().path()).is_ok() {
+            return None;
+        }
         let Some(address) = (self.address)(request.extensions()) else {
             if !self.told.swap(true, Ordering::Relaxed) {
                 tracing::warn!(

@@ -47,6 +47,17 @@ async fn whom_the_blocklist_names_is_refused_from_then_on() {
         .send()
         .await;
     assert_eq!(open.status, 201);
+    // Which other servers may read as other paths.
+    for path in ["/open/..;/orders", "/x/../open", "//open", "/%6fpen"] {
+        let refused = gateway.get(path).header("x-forwarded-for", "192.0.2.7");
+        assert_eq!(refused.send().await.status, 403, "{path}");
+    }
+    let elsewhere = gateway
+        .get("/open")
+        .header("x-forwarded-for", "192.0.2.7")
+        .header("x-original-url", "/orders");
+    assert_eq!(elsewhere.send().await.status, 201);
+    assert_eq!(upstream.last().header("x-original-url"), None);
     for wrong in ["192.0.2.0/33", "nobody", "10.0.0.9-10.0.0.1", ""] {
         assert_eq!(block(&gateway, wrong).await, 422, "{wrong}");
     }
@@ -110,6 +121,8 @@ async fn a_path_for_few_is_closed_in_every_spelling() {
         "/x/../dev/code",
         "/%64ev/code",
         "/dev",
+        "/%64ev;%2f..%2fcode",
+        "/%64ev/../code",
     ] {
         let refused = from(path, "198.51.100.1").await;
         assert_eq!(
@@ -118,6 +131,9 @@ async fn a_path_for_few_is_closed_in_every_spelling() {
             "{path}"
         );
     }
+    let disguised = gateway.get("/else").header("x-rewrite-url", "/dev/code");
+    assert_eq!(disguised.send().await.status, 201);
+    assert_eq!(upstream.last().header("x-rewrite-url"), None);
 }
 
 #[tokio::test]

@@ -28,7 +28,19 @@ async fn it_is_switched_while_requests_come() {
     }
     assert_eq!(gateway.get("/orders").send().await.status, 201);
     assert_eq!(gateway.post("/login").send().await.status, 201);
+    let disguised = || {
+        gateway
+            .get("/orders")
+            .header("x-http-method-override", "POST")
+    };
+    assert_eq!(disguised().send().await.status, 201);
+    assert_eq!(upstream.last().header("x-http-method-override"), None);
     switch(false).await;
+    disguised().send().await;
+    assert_eq!(
+        upstream.last().header("x-http-method-override"),
+        Some("POST")
+    );
     assert!(gateway.post("/orders").key("k").send().await.is_replay());
 }
 

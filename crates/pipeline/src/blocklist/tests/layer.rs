@@ -132,3 +132,28 @@ async fn nobody_knows_whom_passes() {
     let response = send(&layer, Request::new(())).await;
     assert_eq!(response.status(), StatusCode::OK);
 }
+
+#[tokio::test]
+async fn hazard_54_an_open_route_is_open_by_its_plain_path_alone() {
+    let list = blocklist("203.0.113.0/24").await;
+    let layer = BlocklistLayer::new(list, answers()).on_open_route();
+    let status = async |path: &str| {
+        let mut request = from("203.0.113.9");
+        *request.uri_mut() = path.parse().unwrap();
+        send(&layer, request).await.status().as_u16()
+    };
+    for path in ["/hooks", "/hooks/", "/hooks/a%20b?x=/../"] {
+        assert_eq!(status(path).await, 200, "{path}");
+    }
+    for path in [
+        "/hooks/..%2forders",
+        "/hooks/..;/orders",
+        "/hooks/..%5corders",
+        "/hooks/%252e%252e/orders",
+        "/orders/../hooks",
+        "//hooks",
+        "/h%6foks",
+    ] {
+        assert_eq!(status(path).await, 403, "{path}");
+    }
+}

@@ -28,6 +28,7 @@ use crate::config::routes::Route;
 use crate::config::scalar::{self, As, OrOff, or_off};
 use crate::config::size::Bytes;
 use crate::config::tree::Path;
+use crate::pipeline::OVERRIDES;
 
 /// Who calls, and what they may do. Without `[[auth.module]]` it is off.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -108,16 +109,6 @@ pub(in crate::config) struct RawAuth {
     #[schemars(with = "As<OrOff<HeaderName>>")]
     role_header: Option<HeaderName>,
 }
-
-/// By these a client tells some frameworks to take another path or method than the one that was
-/// decided on.
-const OVERRIDES: [&str; 5] = [
-    "x-http-method",
-    "x-http-method-override",
-    "x-method-override",
-    "x-original-url",
-    "x-rewrite-url",
-];
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

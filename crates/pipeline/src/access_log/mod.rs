@@ -57,6 +57,7 @@ mod layer;
 mod line;
 mod lines;
 mod memory;
+mod names;
 mod paths;
 mod pending;
 mod recorder;

@@ -1,11 +1,13 @@
 //! What the log must not hold.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 
 use http::{HeaderMap, HeaderName, header};
 use serde_json::Value;
 
 use super::escape::text_of;
+use super::names::{self, folded};
 
 /// What stands in the place of a secret.
 pub const REDACTED: &str = "[redacted]";
@@ -19,29 +21,16 @@ const HEADERS: [HeaderName; 6] = [
     HeaderName::from_static("x-idempotency-key"),
 ];
 
-const FIELDS: [&str; 14] = [
-    "password",
-    "passwd",
-    "pwd",
-    "secret",
-    "client_secret",
-    "token",
-    "access_token",
-    "refresh_token",
-    "id_token",
-    "x_auth_token",
-    "api_key",
-    "x_api_key",
-    "ticket",
-    "private_key",
-];
+/// How often a value may have been encoded, one over the other.
+const ENCODED: usize = 3;
 
 /// Which headers and fields are kept out of lines and rows.
 ///
 /// Always: `Authorization`, `Proxy-Authorization`, `Cookie`, `Set-Cookie`, `Idempotency-Key` and
 /// `X-Idempotency-Key`, and fields with the usual names of secrets (`password`, `token`,
-/// `api_key` and such). Names are compared without case, `-` and `_`, in headers, the query,
-/// JSON and form bodies, at any depth.
+/// `api_key` and such, also as words of longer names: `newPassword`, `X-Vault-Token`). Names are
+/// compared without case, `-` and `_`, in headers, the query, JSON and form bodies, at any depth,
+/// and in JSON, forms and URLs that stand in values of those.
 ///
 /// # Example
 /// ```
@@ -62,7 +51,7 @@ impl Redaction {
     pub fn new() -> Self {
         Self {
             headers: HEADERS.into_iter().collect(),
-            fields: FIELDS.iter().map(|name| folded(name)).collect(),
+            fields: names::usual().collect(),
         }
     }
 
@@ -89,7 +78,9 @@ impl Redaction {
         for piece in query.split_inclusive(['&', ';']) {
             let pair = piece.trim_end_matches(['&', ';']);
             match pair.split_once('=') {
-                Some((name, value)) if !value.is_empty() && self.is_secret(name) => {
+                Some((name, value))
+                    if !value.is_empty() && (self.is_secret(name) || self.hides_secret(value)) =>
+                {
                     shown.push_str(name);
                     shown.push('=');
                     shown.push_str(REDACTED);
@@ -133,7 +124,7 @@ impl Redaction {
         let shown = |(name, value): (&HeaderName, &http::HeaderValue)| {
             let secret = value.is_sensitive()
                 || self.headers.contains(name)
-                || self.fields.contains(&folded(name.as_str()));
+                || self.names_secret(name.as_str());
             let value = if secret {
                 REDACTED.to_owned()
             } else if *name == header::REFERER {
@@ -157,7 +148,7 @@ impl Redaction {
         let essence = content_type.split(';').next().unwrap_or_default().trim();
         let essence = essence.to_ascii_lowercase();
         // The declared type alone does not decide: a handler may not look at it either.
-        let start = text.trim_start_matches(['\u{feff}', ' ', '\t', '\r', '\n']);
+        let start = text.trim_start_matches(BLANK);
         if essence.starts_with("multipart/") || start.starts_with("--") {
             return unshown("multipart");
         }
@@ -168,7 +159,7 @@ impl Redaction {
             return unshown("markup");
         }
         let declared = essence == "application/json" || essence.ends_with("+json");
-        if declared || start.starts_with(['{', '[', '"']) {
+        if declared || is_like_json(start) {
             return match serde_json::from_str::<Value>(start) {
                 Ok(mut value) if whole => {
                     self.json(&mut value);
@@ -187,7 +178,7 @@ impl Redaction {
         match value {
             Value::Object(fields) => {
                 for (name, value) in fields {
-                    if self.fields.contains(&folded(name)) {
+                    if self.names_secret(name) {
                         *value = Value::String(REDACTED.to_owned());
                     } else {
                         self.json(value);
@@ -195,15 +186,16 @@ impl Redaction {
                 }
             }
             Value::Array(values) => values.iter_mut().for_each(|value| self.json(value)),
-            // JSON within JSON is common in webhooks.
-            Value::String(text) if text.starts_with(['{', '[']) => {
-                match serde_json::from_str::<Value>(text) {
-                    Ok(mut inner) if self.holds_secret(&inner) => {
+            Value::String(text) if self.hides_secret(text) => {
+                // JSON within JSON is common in webhooks.
+                *text = match serde_json::from_str::<Value>(text) {
+                    Ok(mut inner) => {
                         self.json(&mut inner);
-                        *text = inner.to_string();
+                        inner.to_string()
                     }
-                    _ => {}
-                }
+                    Err(_) if is_like_json(text) => REDACTED.to_owned(),
+                    Err(_) => self.query(text),
+                };
             }
             Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
         }
@@ -211,23 +203,47 @@ impl Redaction {
 
     fn holds_secret(&self, value: &Value) -> bool {
         match value {
-            Value::Object(fields) => fields.iter().any(|(name, value)| {
-                self.fields.contains(&folded(name)) || self.holds_secret(value)
-            }),
+            Value::Object(fields) => fields
+                .iter()
+                .any(|(name, value)| self.names_secret(name) || self.holds_secret(value)),
             Value::Array(values) => values.iter().any(|value| self.holds_secret(value)),
-            _ => false,
+            Value::String(text) => self.hides_secret(text),
+            Value::Null | Value::Bool(_) | Value::Number(_) => false,
         }
+    }
+
+    /// Whether a value is itself made of fields, one of them a secret: JSON, a form, or a URL with
+    /// a query; encoded or not.
+    fn hides_secret(&self, value: &str) -> bool {
+        let mut value = Cow::Borrowed(value);
+        for _ in 0..ENCODED {
+            if !value.contains('%') {
+                break;
+            }
+            value = Cow::Owned(percent_decoded(&value));
+        }
+        if is_like_json(&value) {
+            return match serde_json::from_str::<Value>(value.trim_start_matches(BLANK)) {
+                Ok(inner) => self.holds_secret(&inner),
+                Err(_) => names::mentions_secret(&value),
+            };
+        }
+        value.split(['?', '&', ';', '#', '\r', '\n']).any(|pair| {
+            let named = pair.split_once('=');
+            named.is_some_and(|(name, value)| !value.is_empty() && self.is_secret(name))
+        })
     }
 
     /// Whether a name of a query or form is one of the fields: `password`, `user[password]`,
     /// `user.password`, `pass%77ord`.
     fn is_secret(&self, name: &str) -> bool {
         let name = percent_decoded(name);
-        let segments = name.split(['[', ']', '.']);
-        self.fields.contains(&folded(&name))
-            || segments
-                .into_iter()
-                .any(|part| self.fields.contains(&folded(part)))
+        let mut segments = name.split(['[', ']', '.']);
+        self.names_secret(&name) || segments.any(|part| self.names_secret(part))
+    }
+
+    fn names_secret(&self, name: &str) -> bool {
+        self.fields.contains(&folded(name)) || names::tells_of_secret(name)
     }
 }
 
@@ -237,12 +253,11 @@ impl Default for Redaction {
     }
 }
 
-/// Without case, separators and what surrounds it.
-fn folded(name: &str) -> String {
-    name.chars()
-        .filter(|c| !matches!(c, '-' | '_' | '+' | ' ') && !c.is_control())
-        .flat_map(char::to_lowercase)
-        .collect()
+/// What may stand before a JSON text.
+const BLANK: [char; 5] = ['\u{feff}', ' ', '\t', '\r', '\n'];
+
+fn is_like_json(text: &str) -> bool {
+    text.trim_start_matches(BLANK).starts_with(['{', '[', '"'])
 }
 
 fn percent_decoded(text: &str) -> String {

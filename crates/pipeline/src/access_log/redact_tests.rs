@@ -131,3 +131,78 @@ fn forms_and_texts_stand_as_they_were_sent() {
     assert_eq!(body("hello, you", "text/plain"), "hello, you");
     assert_eq!(body("", "application/json"), "");
 }
+
+#[test]
+fn names_that_end_in_a_secret_s_word_are_secrets() {
+    for name in [
+        "newPassword",
+        "old_password",
+        "passwordConfirm",
+        "password_confirmation",
+        "password2",
+        "userpassword",
+        "oldPwd",
+        "authorization",
+        "X-Vault-Token",
+        "PRIVATE-TOKEN",
+        "csrftoken",
+        "aws_secret_access_key",
+        "secretKey",
+        "x-goog-api-key",
+        "passphrase",
+    ] {
+        for text in [
+            format!("a=1&{name}=s3cret"),
+            format!(r#"{{"a":[{{"{name}":"s3cret"}}]}}"#),
+        ] {
+            let shown = body(&text, "");
+            assert!(!shown.contains("s3cret"), "{shown}");
+        }
+        let mut headers = HeaderMap::new();
+        headers.append(
+            HeaderName::from_bytes(name.as_bytes()).unwrap(),
+            "s3cret".parse().unwrap(),
+        );
+        let shown = format!("{:?}", Redaction::new().headers(&headers));
+        assert!(!shown.contains("s3cret"), "{shown}");
+    }
+    let harmless = "passwordless=yes&tokenizer=x&secretary=Li&author=Wu&monkey=1";
+    assert_eq!(Redaction::new().query(harmless), harmless);
+}
+
+#[test]
+fn secrets_in_values_that_hold_fields_themselves_are_found() {
+    for text in [
+        // A webhook's form with JSON in it, plain, encoded, broken.
+        r#"payload={"password":"s3cret"}"#,
+        "payload=%7B%22user%22%3A%5B%7B%22password%22%3A%22s3cret%22%7D%5D%7D",
+        "payload=%7B%22password%22%3A%22s3cret",
+        // A URL with a query of its own.
+        "next=https://shop.example/back?token=s3cret",
+        "next=%2Fback%3Fa%3D1%26access_token%3Ds3cret",
+        "next=%252Fback%253Faccess_token%253Ds3cret",
+        // Forms of `enctype="text/plain"`.
+        "user=x\r\npassword=s3cret\r\n",
+        "x\npassword=s3cret",
+        // JSON in JSON, and again; broken; with space before it; a form; a URL.
+        r#"{"a":" {\"password\":\"s3cret\"}"}"#,
+        r#"{"a":"{\"b\":\"{\\\"password\\\":\\\"s3cret\\\"}\"}"}"#,
+        r#"{"a":["{'password': 's3cret'}"]}"#,
+        r#"{"a":"user=x&password=s3cret"}"#,
+        r#"{"a":"https://shop.example/back?access_token=s3cret"}"#,
+        r#""user=x&password=s3cret""#,
+    ] {
+        let shown = body(text, "");
+        assert!(!shown.contains("s3cret"), "{shown}");
+        assert!(shown.contains(REDACTED), "{shown}");
+    }
+    let url = Redaction::new().url("https://a/?next=%2Fb%3Ftoken%3Ds3cret");
+    assert_eq!(url, "https://a/?next=[redacted]");
+    for harmless in [
+        "filter={\"a\":1}",
+        "next=https://a/b?page=2",
+        r#"{"a":"{\"b\": 1}","c":"x=1&y=2"}"#,
+    ] {
+        assert_eq!(body(harmless, ""), harmless);
+    }
+}

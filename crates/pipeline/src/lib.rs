@@ -36,7 +36,11 @@ mod language;
 #[cfg(any(feature = "auth", feature = "blocklist", feature = "read-only"))]
 #[cfg_attr(
     not(feature = "auth"),
-    expect(dead_code, reason = "the others need but a part of it")
+    expect(
+        dead_code,
+        unreachable_pub,
+        reason = "the others need but a part of it"
+    )
 )]
 mod path;
 mod pattern;

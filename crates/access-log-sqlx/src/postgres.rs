@@ -7,8 +7,8 @@ use onlyonce_core::{BoxError, Timestamp};
 use onlyonce_pipeline::access_log::{
     AccessRow, RowId, RowQuery, RowSink, RowSummary, SinkError, SinkFuture,
 };
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPool, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Postgres, query::Query};
+use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Postgres, query::Query};
 
 use crate::columns;
 use crate::statement::{Dialect, Statement, Value};
@@ -38,18 +38,32 @@ impl PostgresSink {
     /// table is of a newer version.
     pub async fn connect(url: &str) -> Result<Self, SinkError> {
         let connecting = async {
-            let options = PgConnectOptions::from_str(url)?
-                .application_name("onlyonce access log")
-                .options([("statement_timeout", STATEMENT_TIMEOUT)]);
-            PgPoolOptions::new()
+            let options = options(url)?;
+            // A pool tries until its time is over, and then tells of nothing but that.
+            reach(&options).await?.close().await?;
+            let pool = PgPoolOptions::new()
                 .max_connections(CONNECTIONS)
-                .acquire_timeout(CONNECT_TIMEOUT)
-                .connect_with(options)
-                .await
+                .acquire_timeout(CONNECT_TIMEOUT);
+            Ok(pool.connect_with(options).await?)
         };
-        let connected: Result<PgPool, sqlx::Error> = connecting.await;
+        let connected: Result<PgPool, BoxError> = connecting.await;
         let pool = connected.map_err(|error| SinkError::new("opened", error))?;
         Self::with_pool(pool).await
+    }
+
+    /// Whether [`connect`](Self::connect) would succeed. Changes nothing.
+    ///
+    /// # Errors
+    /// When the URL is malformed, the database can't be reached, or its table is of a newer version.
+    pub async fn examine(url: &str) -> Result<(), SinkError> {
+        let looking = async {
+            let mut connection = reach(&options(url)?).await?;
+            let version = version(&mut connection).await?.unwrap_or(0);
+            connection.close().await?;
+            not_newer(version)
+        };
+        let looked: Result<(), BoxError> = looking.await;
+        looked.map_err(|error| SinkError::new("opened", error))
     }
 
     /// Whether [`connect`](Self::connect) would take the URL, as far as can be told from here.
@@ -79,31 +93,57 @@ impl PostgresSink {
     }
 }
 
+fn options(url: &str) -> Result<PgConnectOptions, sqlx::Error> {
+    Ok(PgConnectOptions::from_str(url)?
+        .application_name("onlyonce access log")
+        .options([("statement_timeout", STATEMENT_TIMEOUT)]))
+}
+
+async fn reach(options: &PgConnectOptions) -> Result<PgConnection, BoxError> {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, options.connect());
+    let connected = connecting.await.map_err(|_| "no answer within 10 s")?;
+    Ok(connected?)
+}
+
+/// Of the tables that are there; `None` where there are none.
+async fn version(connection: &mut PgConnection) -> Result<Option<usize>, BoxError> {
+    let known = "SELECT to_regclass('onlyonce_access_log_version') IS NOT NULL";
+    let known: bool = sqlx::query_scalar(known)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !known {
+        return Ok(None);
+    }
+    let found: i32 = sqlx::query_scalar("SELECT version FROM onlyonce_access_log_version")
+        .fetch_one(connection)
+        .await?;
+    Ok(Some(usize::try_from(found)?))
+}
+
+fn not_newer(version: usize) -> Result<(), BoxError> {
+    if version > MIGRATIONS.len() {
+        let newer = "its tables were made by a newer version of this program: use that";
+        return Err(newer.into());
+    }
+    Ok(())
+}
+
 async fn migrate(pool: &PgPool) -> Result<(), BoxError> {
     let mut transaction = pool.begin().await?;
     // One at a time, whoever starts together.
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('onlyonce'), hashtext('access log'))")
         .execute(&mut *transaction)
         .await?;
-    let known = "SELECT to_regclass('onlyonce_access_log_version') IS NOT NULL";
-    let known: bool = sqlx::query_scalar(known)
-        .fetch_one(&mut *transaction)
-        .await?;
-    let found: i32 = if known {
-        sqlx::query_scalar("SELECT version FROM onlyonce_access_log_version")
-            .fetch_one(&mut *transaction)
-            .await?
-    } else {
-        let make = "CREATE TABLE onlyonce_access_log_version (version integer NOT NULL); \
-                    INSERT INTO onlyonce_access_log_version VALUES (0)";
-        sqlx::raw_sql(make).execute(&mut *transaction).await?;
-        0
+    let found = match version(&mut transaction).await? {
+        Some(found) => found,
+        None => {
+            let make = "CREATE TABLE onlyonce_access_log_version (version integer NOT NULL); \
+                        INSERT INTO onlyonce_access_log_version VALUES (0)";
+            sqlx::raw_sql(make).execute(&mut *transaction).await?;
+            0
+        }
     };
-    let found = usize::try_from(found)?;
-    if found > MIGRATIONS.len() {
-        let newer = "its tables were made by a newer version of this program: use that";
-        return Err(newer.into());
-    }
+    not_newer(found)?;
     for migration in &MIGRATIONS[found..] {
         sqlx::raw_sql(*migration).execute(&mut *transaction).await?;
     }

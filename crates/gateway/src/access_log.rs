@@ -16,6 +16,8 @@ use crate::config::{AccessLogSettings, LineTarget, RowStore};
 use crate::console::Console;
 use crate::front::Peer;
 
+const STORE: &str = "`store` in [access_log]";
+
 /// Where requests are logged.
 pub(crate) struct AccessLogs {
     rules: Arc<ArcSwap<Rules>>,
@@ -52,14 +54,24 @@ impl AccessLogs {
         }
         if let Some(target) = &settings.lines {
             let opened = lines(target, settings);
-            logs.lines = Some(opened.context("access_log.lines can't be opened")?);
+            logs.lines = Some(opened.context("`lines` in [access_log]")?);
         }
         if let Some(store) = &settings.store {
-            let database = Database::open(store).await.context("access_log.store")?;
+            let database = Database::open(store).await.context(STORE)?;
             let writer = RowWriter::start(database.sink(), settings.writer_options());
             logs.rows = Some(Rows { database, writer });
         }
         Ok(logs)
+    }
+
+    /// Whether the server that they name can be had, without changing anything there.
+    pub(crate) async fn examine(settings: &AccessLogSettings) -> anyhow::Result<()> {
+        match &settings.store {
+            Some(RowStore::Postgres(url)) if settings.enabled => {
+                PostgresSink::examine(url.expose()).await.context(STORE)
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The outermost layer; `None` while nothing is logged.

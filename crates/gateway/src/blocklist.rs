@@ -9,7 +9,7 @@ use onlyonce_pipeline_redis::RedisBlocklist;
 
 use crate::config::{BlocklistSettings, StoreUrl};
 
-const SECTION: &str = "[blocklist]";
+const STORE: &str = "`store` in [blocklist]";
 
 /// The blocklist, beside records in this store; `None` where it is off.
 pub(crate) async fn open(
@@ -24,15 +24,15 @@ pub(crate) async fn open(
         StoreUrl::File(file) => FileBlocklist::new(file).into(),
         StoreUrl::Redis(url) => {
             let connected = RedisBlocklist::connect(url.expose()).await;
-            connected.context(SECTION)?.into()
+            connected.context(STORE)?.into()
         }
         StoreUrl::Postgres(url) => {
             let connected = PostgresBlocklist::connect(url.expose()).await;
-            connected.context(SECTION)?.into()
+            connected.context(STORE)?.into()
         }
     };
     let blocklist = Blocklist::load_with(store, settings.options()).await;
-    let blocklist = blocklist.context(SECTION)?;
+    let blocklist = blocklist.context(STORE)?;
     let stats = blocklist.stats();
     tracing::info!(
         entries = stats.entries,

@@ -2,9 +2,10 @@
 
 use std::io::Write as _;
 
+use crate::access_log::AccessLogs;
 use crate::cli::local::{self, Streams, colours_wanted};
 use crate::cli::{AdminArgs, AdminError, Cli, Command, Exit, SettingsArgs};
-use crate::config::{ConfigErrors, Settings};
+use crate::config::{ConfigErrors, Settings, StoreUrl};
 use crate::{block, call, demo, keys, migrate, serve};
 
 /// Carries out a command; says how the process should end.
@@ -51,6 +52,11 @@ async fn check_store(settings: Settings) -> anyhow::Result<()> {
         let unreadable = list.unreadable().into_iter();
         warnings.extend(unreadable.map(|one| format!("the blocklist leaves out {}", one.reason)));
     }
+    // What is on this machine, a running gateway holds.
+    if let Some(StoreUrl::Redis(_) | StoreUrl::Postgres(_)) = settings.auth.state() {
+        settings.auth.open_state().await?;
+    }
+    AccessLogs::examine(&settings.access_log).await?;
     for warning in warnings {
         let _ = writeln!(std::io::stderr(), "warning: {warning}");
     }
@@ -98,10 +104,23 @@ fn finish(result: anyhow::Result<()>) -> Exit {
         }
         Err(error) => {
             // The whole chain: what was tried, and why it failed.
-            let _ = writeln!(std::io::stderr(), "error: {error:#}");
+            let _ = writeln!(std::io::stderr(), "error: {}", chain(&error));
             Exit::Failure
         }
     }
+}
+
+/// What was tried, and why it failed; what an outer error has said already is not said again.
+fn chain(error: &anyhow::Error) -> String {
+    let mut said = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if said.is_empty() {
+            said = cause;
+        } else if !said.ends_with(&cause) {
+            said = format!("{said}: {cause}");
+        }
+    }
+    said
 }
 
 fn prefixed(error: &anyhow::Error) -> String {

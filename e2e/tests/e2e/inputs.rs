@@ -294,6 +294,33 @@ async fn certificates_that_cannot_be_used_are_named() {
 }
 
 #[tokio::test]
+async fn check_looks_at_every_server_that_settings_name() {
+    let auth = "[auth]\nsecret = \"Jb2kz0vLq8dYw5Rt7XcN3mPs6UaHf1Ge\"\n";
+    let module = "[[auth.module]]\nname = \"api\"\n";
+    for (lines, place) in [
+        (
+            format!("{auth}state = \"redis://:hunter2@127.0.0.1:1\"\n{module}"),
+            "`state` in [auth]",
+        ),
+        (
+            "[blocklist]\nenabled = true\nstore = \"redis://:hunter2@127.0.0.1:1\"\n".to_owned(),
+            "`store` in [blocklist]",
+        ),
+        (
+            "[access_log]\nenabled = true\nstore = \"postgres://me:hunter2@127.0.0.1:1/logs\"\n"
+                .to_owned(),
+            "`store` in [access_log]",
+        ),
+    ] {
+        let checked = home_with(&lines).run(["check"]).await;
+        assert_says(&checked, 1, &[place, "Connection refused (os error 111)"]);
+        assert!(!checked.err.contains("hunter2"), "{}", checked.err);
+        let refused = checked.err.matches("Connection refused").count();
+        assert_eq!(refused, 1, "once is enough: {}", checked.err);
+    }
+}
+
+#[tokio::test]
 async fn wrong_usage_is_two_and_a_gateway_that_is_not_there_is_one() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [

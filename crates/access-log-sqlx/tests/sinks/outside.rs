@@ -24,6 +24,12 @@ async fn postgres_keeps_the_contract() {
         .execute(&mut connection)
         .await
         .unwrap();
+    PostgresSink::examine(&server.url()).await.unwrap();
+    let made: bool = sqlx::query_scalar("SELECT to_regclass('onlyonce_access_log') IS NOT NULL")
+        .fetch_one(&mut connection)
+        .await
+        .unwrap();
+    assert!(!made, "looking changes nothing");
     let opening: Vec<_> = (0..4)
         .map(|_| {
             let url = server.url();
@@ -40,10 +46,14 @@ async fn postgres_keeps_the_contract() {
         .execute(&mut connection)
         .await
         .unwrap();
-    let error = PostgresSink::connect(&server.url()).await.unwrap_err();
-    assert_eq!(error.to_string(), "the access log could not be opened");
-    let source = error.source().unwrap().to_string();
-    assert!(source.contains("newer version"), "{source}");
+    for error in [
+        PostgresSink::connect(&server.url()).await.unwrap_err(),
+        PostgresSink::examine(&server.url()).await.unwrap_err(),
+    ] {
+        assert_eq!(error.to_string(), "the access log could not be opened");
+        let source = error.source().unwrap().to_string();
+        assert!(source.contains("newer version"), "{source}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

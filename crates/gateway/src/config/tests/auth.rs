@@ -103,6 +103,7 @@ fn faults_of_modules() {
         with("", "[[auth.module]]\nprefix = \"/x\"\n"),
         with("", "[[auth.module]]\nname = \"shop\"\nprefix = \"/x\"\n"),
         with("", "[[auth.module]]\nname = \"shop\"\nkind = \"logon\"\n"),
+        with("", "[[auth.module]]\nname = \"shop\"\nkind = \"login\"\n"),
         with("", &format!("{API}prefix = \"/api/\"\n")),
         with("", &format!("{API}prefix = 3\n")),
         with("", &format!("{API}{API}")),

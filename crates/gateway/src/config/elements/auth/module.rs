@@ -171,6 +171,12 @@ pub(super) fn resolve(
             },
         }
     }
+    for module in &modules {
+        let named = |route: &Route| matches!(&route.layers.auth, RouteAuth::Module(name) if *name == module.name);
+        if module.prefix.is_none() && !routes.iter().any(|(_, route)| named(route)) {
+            module.report_no_requests(report);
+        }
+    }
     (modules, exempt)
 }
 
@@ -292,6 +298,20 @@ impl RawModule {
 }
 
 impl ModuleSettings {
+    fn report_no_requests(&self, report: &mut Report<'_>) {
+        let path = self.path.key("prefix");
+        if report.was_faulty(&path) {
+            return;
+        }
+        let name = &self.name;
+        let problem = Problem::new(format!("{path} is missing"))
+            .label("the module takes no request, so it protects nothing")
+            .help(format!(
+                "add for example `prefix = \"/{name}\"`, or `auth = \"{name}\"` to a `[[route]]`"
+            ));
+        report.error(&path, problem);
+    }
+
     /// The module that they describe.
     pub(super) fn module(&self, tokens: Tokens, roles: &Roles) -> Result<Module, ModuleError> {
         let steps = match self.kind {

@@ -7,7 +7,8 @@ use http::StatusCode;
 use crate::{Code, Text};
 
 /// What a layer says when it lets a request go no further. [`Answers`](crate::Answers) makes a
-/// response of it.
+/// response of it. Not for what a handler has found out by its work: that is an
+/// [`Error`](crate::Error), which an idempotency layer outside may record.
 ///
 /// # Example
 /// ```

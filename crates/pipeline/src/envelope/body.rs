@@ -7,28 +7,32 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
+use super::AheadBody;
 use crate::{Asked, PipelineBody};
 
 pin_project! {
     /// The body of an answer: in an envelope, or the handler's own.
     #[derive(Debug)]
-    pub struct EnvelopeBody<R> {
+    pub struct EnvelopeBody<R>
+    where
+        R: Body,
+    {
         #[pin]
-        inner: PipelineBody<R>,
+        inner: PipelineBody<AheadBody<R>>,
         // Whose errors are to be logged: nobody else hears of a stream that broke off.
         stream: Option<Box<str>>,
     }
 }
 
-impl<R> EnvelopeBody<R> {
-    pub(super) const fn inner(body: R) -> Self {
+impl<R: Body> EnvelopeBody<R> {
+    pub(super) const fn inner(body: AheadBody<R>) -> Self {
         Self {
             inner: PipelineBody::inner(body),
             stream: None,
         }
     }
 
-    pub(super) fn stream(body: R, asked: &Asked) -> Self {
+    pub(super) fn stream(body: AheadBody<R>, asked: &Asked) -> Self {
         Self {
             inner: PipelineBody::inner(body),
             stream: Some(asked.trace_id().into()),
@@ -68,7 +72,7 @@ impl<R: Body<Data = Bytes>> Body for EnvelopeBody<R> {
     }
 }
 
-impl<R> Default for EnvelopeBody<R> {
+impl<R: Body> Default for EnvelopeBody<R> {
     fn default() -> Self {
         Self {
             inner: PipelineBody::default(),

@@ -1,27 +1,29 @@
 //! Codes in the answers of a service that makes its envelopes itself.
 
-use std::pin::pin;
 use std::task::{Context, Poll};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use http::{Request, Response};
-use http_body::Body;
+use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
-use onlyonce::EffectiveStatus;
+use onlyonce::{Claimed, EffectiveStatus};
 use serde::Deserialize;
+use serde_json::Value;
 use tower_layer::Layer;
 use tower_service::Service;
 
-use crate::{AnswerNote, Code, ContentKind, PipelineBody};
+use super::AheadBody;
+use crate::{AnswerNote, Code, ContentKind};
 
 /// Reads the code in the answers of a service that makes its envelopes itself, such as a HotGo
 /// application behind a gateway, so that the idempotency layer judges by what they mean and not
 /// by the 200 that they are sent with.
 ///
-/// Answers in JSON of a known length up to a limit are looked into; they pass on unchanged. All
-/// others pass untouched.
+/// Answers in JSON up to a limit are looked into; they pass on unchanged. All others pass
+/// untouched, and so does, without a key, what comes in pieces of no known length: nobody is to
+/// wait for its end.
 ///
 /// # Order
 /// Inside of the idempotency layer.
@@ -81,8 +83,9 @@ where
     S: Service<Request<B>, Response = Response<R>>,
     S::Future: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Send,
 {
-    type Response = Response<ReadBody<R>>;
+    type Response = Response<AheadBody<R>>;
     type Error = S::Error;
     type Future = BoxFuture<'static, Result<Self::Response, S::Error>>;
 
@@ -91,15 +94,20 @@ where
     }
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
+        // The idempotency layer reads it as far before it lets anything go.
+        let is_held = request.extensions().get::<Claimed>().is_some();
         let (limit, answer) = (self.limit, self.inner.call(request));
         Box::pin(async move {
             let response = answer.await?;
-            let length = response.body().size_hint().exact();
-            let short = length.is_some_and(|length| (1..=limit).contains(&length));
+            let length = response.body().size_hint();
+            let short = match length.exact() {
+                Some(length) => (1..=limit).contains(&length),
+                None => is_held && length.lower() <= limit,
+            };
             Ok(if short && is_plain_json(&response) {
-                read(response).await
+                read(response, limit).await
             } else {
-                response.map(|body| ReadBody::new(PipelineBody::inner(body), None))
+                response.map(AheadBody::passed)
             })
         })
     }
@@ -115,26 +123,36 @@ fn is_plain_json<R>(response: &Response<R>) -> bool {
 #[derive(Deserialize)]
 struct Envelope {
     code: Code,
+    /// Of whatever type: what it says changes nothing of what the code means.
     #[serde(default)]
-    message: String,
+    message: Value,
 }
 
-async fn read<R: Body<Data = Bytes>>(response: Response<R>) -> Response<ReadBody<R>> {
+async fn read<R: Body<Data = Bytes>>(response: Response<R>, limit: u64) -> Response<AheadBody<R>> {
     let (mut head, body) = response.into_parts();
-    let mut data = Vec::new();
-    let mut body = pin!(body);
-    let ended = loop {
+    let mut body = Box::pin(body);
+    let mut data = BytesMut::new();
+    // Trailers, or an error: they follow what was read.
+    let (last, rest) = loop {
         match body.frame().await {
-            None => break None,
-            // Trailers, or an error: they follow what was read.
+            None => break (None, None),
             Some(Ok(frame)) => match frame.into_data() {
-                Ok(part) => data.extend_from_slice(&part),
-                Err(frame) => break Some(Ok(frame)),
+                Ok(part) => {
+                    data.extend_from_slice(&part);
+                    if data.len() as u64 > limit {
+                        break (None, Some(body));
+                    }
+                }
+                Err(frame) => break (Some(Ok(frame)), Some(body)),
             },
-            Some(Err(error)) => break Some(Err(error)),
+            Some(Err(error)) => break (Some(Err(error)), None),
         }
     };
-    if !matches!(ended, Some(Err(_)))
+    let is_whole = match &last {
+        None => rest.is_none(),
+        Some(last) => last.is_ok(),
+    };
+    if is_whole
         // An array would pass for a struct.
         && data.trim_ascii_start().starts_with(b"{")
         && let Ok(Envelope { code, message }) = serde_json::from_slice(&data)
@@ -144,51 +162,11 @@ async fn read<R: Body<Data = Bytes>>(response: Response<R>) -> Response<ReadBody
         }
         head.extensions.insert(AnswerNote {
             code,
-            message: message.into(),
+            message: message.as_str().unwrap_or_default().into(),
             error: None,
         });
     }
-    Response::from_parts(head, ReadBody::new(PipelineBody::whole(data), ended))
-}
-
-pin_project_lite::pin_project! {
-    /// A body that was read, or passes; and how it ended.
-    pub struct ReadBody<R: Body> {
-        #[pin]
-        data: PipelineBody<R>,
-        ended: Option<Result<http_body::Frame<Bytes>, R::Error>>,
-    }
-}
-
-impl<R: Body> ReadBody<R> {
-    const fn new(
-        data: PipelineBody<R>,
-        ended: Option<Result<http_body::Frame<Bytes>, R::Error>>,
-    ) -> Self {
-        Self { data, ended }
-    }
-}
-
-impl<R: Body<Data = Bytes>> Body for ReadBody<R> {
-    type Data = Bytes;
-    type Error = R::Error;
-
-    fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<http_body::Frame<Bytes>, R::Error>>> {
-        let this = self.project();
-        match std::task::ready!(this.data.poll_frame(cx)) {
-            Some(frame) => Poll::Ready(Some(frame)),
-            None => Poll::Ready(this.ended.take()),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.ended.is_none() && self.data.is_end_stream()
-    }
-
-    fn size_hint(&self) -> http_body::SizeHint {
-        self.data.size_hint()
-    }
+    let data = (!data.is_empty()).then(|| Ok(Frame::data(data.freeze())));
+    let read = data.into_iter().chain(last).collect();
+    Response::from_parts(head, AheadBody::resumed(read, rest))
 }

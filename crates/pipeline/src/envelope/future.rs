@@ -5,31 +5,43 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRANSFER_ENCODING};
-use http::{Response, StatusCode, response};
-use http_body::Body;
+use http::header::{
+    ACCEPT_RANGES, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
+    ETAG, LAST_MODIFIED, TRANSFER_ENCODING,
+};
+use http::{HeaderName, Response, StatusCode, response};
+use http_body::{Body, Frame};
 use onlyonce::EffectiveStatus;
 use pin_project_lite::pin_project;
 
-use super::{EnvelopeBody, Typed};
+use super::{AheadBody, EnvelopeBody, Typed};
 use crate::{Answers, Asked, Code, ContentKind, Error, Refusal, StatusMode, Text};
 
 pin_project! {
     /// The future of an answer in its envelope.
-    pub struct ResponseFuture<F> {
+    ///
+    /// # Cancellation safety
+    /// As safe as the inner service's: dropping it drops that one, or its answer.
+    pub struct ResponseFuture<F, R> {
         #[pin]
         inner: F,
         about: About,
+        // An answer that may turn out to have no body.
+        unsure: Option<(response::Parts, Pin<Box<R>>)>,
     }
 }
 
-impl<F> ResponseFuture<F> {
+impl<F, R> ResponseFuture<F, R> {
     pub(super) const fn new(inner: F, about: About) -> Self {
-        Self { inner, about }
+        Self {
+            inner,
+            about,
+            unsure: None,
+        }
     }
 }
 
-impl<F, R, E> Future for ResponseFuture<F>
+impl<F, R, E> Future for ResponseFuture<F, R>
 where
     F: Future<Output = Result<Response<R>, E>>,
     R: Body<Data = Bytes>,
@@ -38,8 +50,39 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        let response = ready!(this.inner.poll(cx))?;
-        Poll::Ready(Ok(this.about.enveloped(response)))
+        if this.unsure.is_none() {
+            let (head, body) = ready!(this.inner.poll(cx))?.into_parts();
+            if !this.about.is_unsure(&head, &body) {
+                let has_body = has_body(&body);
+                let body = AheadBody::passed(body);
+                return Poll::Ready(Ok(this.about.enveloped(head, body, has_body)));
+            }
+            *this.unsure = Some((head, Box::pin(body)));
+        }
+        let frame = match this.unsure {
+            Some((_, body)) => ready!(first_frame(body.as_mut(), cx)),
+            None => None,
+        };
+        let (head, body) = this.unsure.take().expect("it was put there above");
+        let has_body = frame.is_some();
+        let rest = !matches!(frame, None | Some(Err(_)));
+        let body = AheadBody::resumed(frame.into_iter().collect(), rest.then_some(body));
+        Poll::Ready(Ok(this.about.enveloped(head, body, has_body)))
+    }
+}
+
+/// The first frame that says something.
+fn first_frame<R: Body<Data = Bytes>>(
+    mut body: Pin<&mut R>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
+    loop {
+        let frame = ready!(body.as_mut().poll_frame(cx));
+        let is_empty = |frame: &Frame<Bytes>| frame.data_ref().is_some_and(Bytes::is_empty);
+        match &frame {
+            Some(Ok(frame)) if is_empty(frame) => {}
+            _ => return Poll::Ready(frame),
+        }
     }
 }
 
@@ -50,16 +93,47 @@ pub(super) struct About {
     pub(super) is_head: bool,
 }
 
+/// Fields that speak of the bytes that there were: none.
+const OF_NO_BODY: [HeaderName; 8] = [
+    ETAG,
+    LAST_MODIFIED,
+    CONTENT_RANGE,
+    ACCEPT_RANGES,
+    CONTENT_LANGUAGE,
+    HeaderName::from_static("digest"),
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("repr-digest"),
+];
+
 impl About {
-    fn enveloped<R: Body<Data = Bytes>>(&self, response: Response<R>) -> Response<EnvelopeBody<R>> {
-        let (mut head, body) = response.into_parts();
+    /// Whether only its end tells that a body is none: in chunks, a server may announce one and
+    /// send nothing.
+    fn is_unsure<R: Body>(&self, head: &response::Parts, body: &R) -> bool {
+        let pages = [StatusCode::FORBIDDEN, StatusCode::NOT_FOUND];
+        pages.contains(&head.status)
+            && !self.is_head
+            && head.extensions.get::<Typed>().is_none()
+            && has_body(body)
+            && body.size_hint().lower() == 0
+    }
+
+    fn enveloped<R: Body<Data = Bytes>>(
+        &self,
+        mut head: response::Parts,
+        body: AheadBody<R>,
+        has_body: bool,
+    ) -> Response<EnvelopeBody<R>> {
         let content_type = head.headers.get(CONTENT_TYPE);
         let content_type = content_type.and_then(|value| value.to_str().ok());
         let own_kind = content_type.and_then(ContentKind::of);
         let answer = match head.extensions.remove::<Typed>() {
             Some(typed) => Some(self.typed(&typed, own_kind, head.status)),
-            None if self.is_head || has_body(&body) => None,
-            None => self.bodyless(&head),
+            None if self.is_head || has_body => None,
+            None => self.bodyless(&head, own_kind).inspect(|_| {
+                for stale in OF_NO_BODY {
+                    head.headers.remove(stale);
+                }
+            }),
         };
         let Some(answer) = answer else {
             let body = if own_kind == Some(ContentKind::EventStream) {
@@ -71,7 +145,7 @@ impl About {
         };
         let (said, body) = answer.into_parts();
         head.status = said.status;
-        for stale in [CONTENT_LENGTH, TRANSFER_ENCODING] {
+        for stale in [CONTENT_LENGTH, TRANSFER_ENCODING, CONTENT_ENCODING] {
             head.headers.remove(stale);
         }
         head.headers.extend(said.headers);
@@ -109,7 +183,11 @@ impl About {
     }
 
     /// What stands for a response without a body, if anything does.
-    fn bodyless(&self, head: &response::Parts) -> Option<Response<Bytes>> {
+    fn bodyless(
+        &self,
+        head: &response::Parts,
+        kind: Option<ContentKind>,
+    ) -> Option<Response<Bytes>> {
         let refusal = match head.status {
             StatusCode::OK if !head.headers.contains_key(CONTENT_TYPE) => {
                 return Some(self.answers.result(None, None, &self.asked, None));
@@ -124,23 +202,32 @@ impl About {
             )),
             _ => return None,
         };
-        Some(self.answers.refuse_asked(&refusal, &self.asked))
+        let kind = kind.unwrap_or(self.asked.kind());
+        Some(self.answers.told(&refusal, &self.asked, kind))
     }
 
     /// An error without a code is the business's everyday; any other is worth its stack.
     fn log(&self, error: &Arc<Error>) {
         let language = self.asked.language();
         let (code, trace_id) = (error.code(), self.asked.trace_id());
-        let message = error.message(language);
+        // As text and under a name of its own, which loggers escape: clients may have put line
+        // breaks into it.
+        let told = error.message(language);
         if code == Code::NONE {
-            let chain = format_args!("{error:?}");
-            tracing::info!(trace_id, code = code.number(), message, %chain, "request failed");
+            let chain = format!("{error:?}");
+            tracing::info!(
+                trace_id,
+                code = code.number(),
+                told,
+                chain,
+                "request failed"
+            );
         } else {
             let stack = error.lines(language).join("\n");
             tracing::error!(
                 trace_id,
                 code = code.number(),
-                message,
+                told,
                 stack,
                 "request failed"
             );

@@ -43,6 +43,7 @@
 //! # }
 //! ```
 
+mod ahead;
 mod body;
 mod codes;
 mod future;
@@ -50,6 +51,7 @@ mod layer;
 mod service;
 mod typed;
 
+pub use ahead::AheadBody;
 pub use body::EnvelopeBody;
 pub use codes::{ReadCodes, ReadCodesLayer};
 pub use future::ResponseFuture;

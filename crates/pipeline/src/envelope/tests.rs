@@ -391,3 +391,217 @@ impl<B: http_body::Body + Unpin> http_body::Body for Sized11<B> {
         http_body::SizeHint::with_exact(11)
     }
 }
+
+/// A body in pieces, of no known length.
+fn pieces(parts: Vec<Result<&'static str, &'static str>>) -> Body {
+    let parts = parts
+        .into_iter()
+        .map(|part| part.map(Bytes::from).map_err(std::io::Error::other));
+    Body::from_stream(futures_util::stream::iter(parts))
+}
+
+/// How often a service behind, whose answer comes in pieces, executes two requests with one key;
+/// and what the second client gets.
+async fn twice_in_pieces(parts: Vec<Result<&'static str, &'static str>>) -> (u32, String) {
+    let executed = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+    let counted = executed.clone();
+    let service = tower::service_fn(move |_: Request<_>| {
+        counted.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+        let response = Response::builder().header(CONTENT_TYPE, "application/json");
+        let response = response.body(pieces(parts.clone())).unwrap();
+        async { Ok::<_, Infallible>(response) }
+    });
+    let service = ServiceBuilder::new()
+        .layer(IdempotencyLayer::new(MemoryStore::new()))
+        .layer(ReadCodesLayer::new().with_limit(64))
+        .service(service);
+    let mut last = String::new();
+    for _ in 0..2 {
+        let request = Request::post("/").header("idempotency-key", "k");
+        let request = request.body(Body::empty()).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        last = String::from_utf8(body.to_vec()).unwrap();
+    }
+    (executed.load(std::sync::atomic::Ordering::SeqCst), last)
+}
+
+#[tokio::test]
+async fn a_code_in_an_answer_in_pieces_decides_what_is_recorded() {
+    let failed = vec![Ok("{\"code\":5"), Ok("2,\"message\":null}")];
+    let (executions, body) = twice_in_pieces(failed).await;
+    assert_eq!(
+        (executions, &*body),
+        (2, "{\"code\":52,\"message\":null}"),
+        "a failure is not recorded"
+    );
+    let (executions, _) = twice_in_pieces(vec![Ok("{\"code\":0}")]).await;
+    assert_eq!(executions, 1);
+    let long = "{\"code\":0,\"data\":\"0123456789012345678901234567890123456789";
+    let (executions, body) = twice_in_pieces(vec![Ok(long), Ok("0123456789"), Ok("\"}")]).await;
+    assert_eq!((executions, body), (1, format!("{long}0123456789\"}}")));
+}
+
+#[tokio::test]
+async fn an_answer_in_pieces_without_a_key_is_not_held_up() {
+    let service = tower::service_fn(|_: Request<()>| {
+        // Its second piece never comes.
+        let first = futures_util::stream::once(async { Ok::<_, Infallible>("{\"code\":52") });
+        let never = futures_util::stream::pending();
+        let body = Body::from_stream(futures_util::StreamExt::chain(first, never));
+        let response = Response::builder().header(CONTENT_TYPE, "application/json");
+        let response = response.body(body).unwrap();
+        async { Ok::<_, Infallible>(response) }
+    });
+    let service = ReadCodesLayer::new().layer(service);
+    let mut response = service.oneshot(Request::new(())).await.unwrap();
+    let first = response.body_mut().frame().await.unwrap().unwrap();
+    assert_eq!(first.into_data().unwrap(), "{\"code\":52");
+}
+
+/// What the envelope makes of a service's answer.
+async fn enveloped(response: Response<Body>) -> (http::response::Parts, String) {
+    let response = std::sync::Mutex::new(Some(response));
+    let service = tower::service_fn(move |_: Request<Body>| {
+        let response = response.lock().unwrap().take().unwrap();
+        async { Ok::<_, Infallible>(response) }
+    });
+    let service = ServiceBuilder::new()
+        .layer(ContextLayer::new())
+        .layer(EnvelopeLayer::new(Answers::new()))
+        .service(service);
+    let request = Request::get("/").body(Body::empty()).unwrap();
+    let (head, body) = service.oneshot(request).await.unwrap().into_parts();
+    let body = body.collect().await.unwrap().to_bytes();
+    (head, String::from_utf8(body.to_vec()).unwrap())
+}
+
+#[tokio::test]
+async fn a_body_that_turns_out_to_be_none_is_none() {
+    for parts in [vec![], vec![Ok(""), Ok("")]] {
+        let response = Response::builder().status(404).body(pieces(parts)).unwrap();
+        let (head, body) = enveloped(response).await;
+        assert_eq!(head.status, 404);
+        assert!(body.starts_with(r#"{"code":65,"#), "{body}");
+    }
+    let own = vec![Ok(""), Ok("not "), Ok("here")];
+    let response = Response::builder().status(404).body(pieces(own)).unwrap();
+    assert_eq!(enveloped(response).await.1, "not here");
+}
+
+#[tokio::test]
+async fn a_page_that_breaks_off_breaks_off() {
+    let service = tower::service_fn(|_: Request<()>| {
+        let response = Response::builder().status(403);
+        let response = response.body(pieces(vec![Err("broken")])).unwrap();
+        async { Ok::<_, Infallible>(response) }
+    });
+    let service = EnvelopeLayer::new(Answers::new()).layer(service);
+    let response = service.oneshot(Request::new(())).await.unwrap();
+    assert!(
+        http_body::Body::size_hint(response.body())
+            .exact()
+            .is_none()
+    );
+    assert!(response.into_body().collect().await.is_err());
+}
+
+#[tokio::test]
+async fn an_answer_without_a_body_gets_one_of_its_own_type_and_no_stale_fields() {
+    let response = Response::builder()
+        .status(404)
+        .header(CONTENT_TYPE, "text/html; charset=utf-8")
+        .header(http::header::CONTENT_ENCODING, "gzip")
+        .header(http::header::ETAG, "\"of nothing\"")
+        .header("x-own", "stays");
+    let (head, body) = enveloped(response.body(Body::empty()).unwrap()).await;
+    assert!(body.starts_with("<!DOCTYPE html>"), "{body}");
+    let fields: Vec<_> = head.headers.keys().map(http::HeaderName::as_str).collect();
+    for stale in ["content-encoding", "etag"] {
+        assert!(!fields.contains(&stale), "{fields:?}");
+    }
+    assert_eq!(head.headers["x-own"], "stays");
+}
+
+/// What is logged: the names and values of fields, and whether a value stands as it is.
+#[derive(Clone, Default)]
+struct Logged(std::sync::Arc<std::sync::Mutex<Vec<(String, String, bool)>>>);
+
+impl tracing::field::Visit for Logged {
+    fn record_str(&mut self, field: &tracing::field::Field, value: &str) {
+        let entry = (field.name().to_owned(), value.to_owned(), false);
+        self.0.lock().unwrap().push(entry);
+    }
+
+    fn record_debug(&mut self, field: &tracing::field::Field, value: &dyn std::fmt::Debug) {
+        let entry = (field.name().to_owned(), format!("{value:?}"), true);
+        self.0.lock().unwrap().push(entry);
+    }
+}
+
+impl tracing::Subscriber for Logged {
+    fn enabled(&self, _: &tracing::Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &tracing::span::Attributes<'_>) -> tracing::span::Id {
+        tracing::span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &tracing::span::Id, _: &tracing::span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &tracing::span::Id, _: &tracing::span::Id) {}
+
+    fn event(&self, event: &tracing::Event<'_>) {
+        event.record(&mut self.clone());
+    }
+
+    fn enter(&self, _: &tracing::span::Id) {}
+
+    fn exit(&self, _: &tracing::span::Id) {}
+}
+
+#[tokio::test]
+async fn what_clients_put_into_a_message_cannot_forge_a_line_of_the_log() {
+    let logged = Logged::default();
+    let _guard = tracing::subscriber::set_default(logged.clone());
+    for code in [-1, 30001] {
+        enveloped(Error::new(code, "x\nERROR forged").into_http()).await;
+    }
+    let logged = logged.0.lock().unwrap();
+    let forged: Vec<_> = logged
+        .iter()
+        .filter(|(_, value, _)| value.contains("forged"))
+        .collect();
+    assert!(forged.len() >= 4, "{logged:?}");
+    for (name, _, is_raw) in forged {
+        // Subscribers write the message, and what is recorded as it shows itself, unquoted.
+        assert!(name != "message" && !is_raw, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_layer_s_refusal_leaves_its_key_free_wherever_the_layer_stands() {
+    let refusing = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let switch = refusing.clone();
+    let service = tower::service_fn(move |request: Request<_>| {
+        let refused = switch.load(std::sync::atomic::Ordering::SeqCst);
+        let answers = Answers::new();
+        async move {
+            Ok::<_, Infallible>(if refused {
+                let refusal = crate::Refusal::new(Code::NOT_SUPPORTED);
+                answers.refuse(&refusal, &request).map(Body::from)
+            } else {
+                Response::new(Body::from("done"))
+            })
+        }
+    });
+    let service = IdempotencyLayer::new(MemoryStore::new()).layer(service);
+    for status in [403, 200] {
+        let request = Request::post("/").header("idempotency-key", "k");
+        let request = request.body(Body::empty()).unwrap();
+        let response = service.clone().oneshot(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        refusing.store(false, std::sync::atomic::Ordering::SeqCst);
+    }
+}

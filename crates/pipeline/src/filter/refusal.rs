@@ -1,10 +1,8 @@
 //! What a filter says when it lets a request go no further.
 
-use bytes::Bytes;
-use http::{Response, StatusCode};
-use onlyonce::Control;
+use http::StatusCode;
 
-use crate::{Answers, Asked, Code, Refusal, Text};
+use crate::{Code, Refusal, Text};
 
 use super::body::Unread;
 
@@ -43,11 +41,4 @@ pub(super) fn not_json(error: &serde_json::Error) -> Text {
         format!("The body is not valid JSON: {error}"),
         format!("请求体不是有效的JSON：{error}"),
     )
-}
-
-/// The answer, with the word that nothing has been executed: a key is given back.
-pub(super) fn answer(answers: &Answers, refusal: &Refusal, asked: &Asked) -> Response<Bytes> {
-    let mut response = answers.refuse_asked(refusal, asked);
-    response.extensions_mut().insert(Control::NotExecuted);
-    response
 }

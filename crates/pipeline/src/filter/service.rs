@@ -59,7 +59,7 @@ where
                 Ok(whole) => whole,
                 Err(why) => {
                     let refusal = refusal::unread(&why, max_body);
-                    let answer = refusal::answer(&answers, &refusal, &asked);
+                    let answer = answers.refuse_asked(&refusal, &asked);
                     return Ok(answer.map(PipelineBody::whole));
                 }
             };

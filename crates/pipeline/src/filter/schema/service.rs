@@ -61,7 +61,7 @@ where
             match checked(request, &schema, rules.max_body).await {
                 Ok(request) => Ok(inner.call(request).await?.map(PipelineBody::inner)),
                 Err(refusal) => {
-                    let answer = refusal::answer(&rules.answers, &refusal, &asked);
+                    let answer = rules.answers.refuse_asked(&refusal, &asked);
                     Ok(answer.map(PipelineBody::whole))
                 }
             }

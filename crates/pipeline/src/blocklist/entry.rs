@@ -141,13 +141,17 @@ pub enum Expiry {
     At(Timestamp),
 }
 
+/// The last second that calendars of four digits have: not every store has later ones.
+const LAST_SECOND: Timestamp = Timestamp::from_millis(253_402_300_799_000);
+
 impl Expiry {
     fn from(self, now: Timestamp) -> Option<Timestamp> {
-        match self {
-            Self::Never => None,
-            Self::After(lifetime) => Some(now.plus(lifetime)),
-            Self::At(then) => Some(then),
-        }
+        let then = match self {
+            Self::Never => return None,
+            Self::After(lifetime) => now.plus(lifetime),
+            Self::At(then) => then,
+        };
+        Some(then.min(LAST_SECOND))
     }
 }
 
@@ -165,7 +169,7 @@ impl Draft {
         }
     }
 
-    /// Why, or who; up to 1,000 characters. Default: nothing.
+    /// Why, or who; up to 1,000 characters, none of them NUL. Default: nothing.
     pub fn with_remark(mut self, remark: impl Into<String>) -> Self {
         self.remark = remark.into();
         self
@@ -177,7 +181,8 @@ impl Draft {
         self
     }
 
-    /// How long it refuses, from when it is saved. Default: for ever.
+    /// How long it refuses, from when it is saved; until the end of the year 9999 at most. Default:
+    /// for ever.
     pub const fn with_lifetime(mut self, lifetime: Duration) -> Self {
         self.expiry = Expiry::After(lifetime);
         self
@@ -195,10 +200,21 @@ impl Draft {
     /// What is wrong with it, and what would be right.
     pub fn check(&self) -> Result<AddressSet, DraftError> {
         let set = self.ip.parse().map_err(DraftError::Ip)?;
+        if self.remark.contains('\0') {
+            return Err(DraftError::Nul);
+        }
         match self.remark.chars().count() {
             0..=LONGEST_REMARK => Ok(set),
             characters => Err(DraftError::Remark { characters }),
         }
+    }
+
+    /// As [`check`](Self::check), for what is to be new `now`.
+    pub(super) fn check_new(&self, now: Timestamp) -> Result<AddressSet, DraftError> {
+        if self.expiry.from(now).is_some_and(|then| then <= now) {
+            return Err(DraftError::Expired);
+        }
+        self.check()
     }
 
     /// The entry that is to be saved, with `entry`'s name, beginnings and hits.
@@ -240,6 +256,12 @@ pub enum DraftError {
         /// How many it has.
         characters: usize,
     },
+    /// Its remark has a character that not every store can keep.
+    #[error("`remark` has a NUL character: leave it out")]
+    Nul,
+    /// It would refuse nobody, from the beginning.
+    #[error("its time is over already, so that it would refuse nobody: let it last longer")]
+    Expired,
 }
 
 mod millis {

@@ -143,9 +143,10 @@ impl Blocklist {
     /// # Cancellation safety
     /// Dropped, it may or may not have been saved; what was saved comes into force.
     pub async fn add(&self, draft: &Draft) -> Result<Entry, BlocklistError> {
-        let set = draft.check()?;
+        let now = self.0.now();
+        let set = draft.check_new(now)?;
         self.0.check_room(&set)?;
-        let adding = self.0.store.add(draft, self.0.now());
+        let adding = self.0.store.add(draft, now);
         let (revision, entry) = in_time(WRITE_LIMIT, adding).await?;
         self.enforce(revision, Change::Put(&entry, &set)).await?;
         Ok(entry)

@@ -15,6 +15,37 @@ async fn load(store: impl Into<SharedBlocklistStore>) -> Blocklist {
 }
 
 #[tokio::test]
+async fn what_no_store_could_keep_or_nobody_would_feel_is_not_saved() {
+    let clock = Arc::new(ManualClock::new());
+    let options = eager().with_clock(Arc::clone(&clock));
+    let list = Blocklist::load_with(MemoryBlocklist::new(), options).await;
+    let list = list.unwrap();
+    let past = Expiry::At(clock.now());
+    for (draft, expected) in [
+        (Draft::new("10.0.0.1").with_remark("a\0b"), DraftError::Nul),
+        (
+            Draft::new("10.0.0.1").with_lifetime(Duration::ZERO),
+            DraftError::Expired,
+        ),
+        (
+            Draft::new("10.0.0.1").with_expiry(past),
+            DraftError::Expired,
+        ),
+    ] {
+        let refused = list.add(&draft).await.unwrap_err();
+        assert!(matches!(refused, BlocklistError::Draft(it) if it == expected));
+    }
+    let far = Draft::new("10.0.0.1").with_lifetime(Duration::MAX);
+    let expires = list.add(&far).await.unwrap().expires.unwrap();
+    // 9999-12-31T23:59:59Z
+    assert_eq!(expires.as_millis(), 253_402_300_799_000);
+    let ended = Draft::new("10.0.0.1").with_expiry(past);
+    let ended = list.update(EntryId(1), &ended).await.unwrap();
+    assert!(ended.is_some(), "an entry can be ended so");
+    assert_eq!(list.find(ip("10.0.0.1")), None);
+}
+
+#[tokio::test]
 async fn changes_are_in_force_at_once() {
     let list = load(MemoryBlocklist::new()).await;
     let entry = list.add(&Draft::new("10.0.0.5-90")).await.unwrap();

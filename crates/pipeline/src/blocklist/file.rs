@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use onlyonce_core::{Changes, Operation, StoreError, StoreErrorKind, Timestamp};
@@ -21,7 +22,8 @@ use super::store::{BlocklistStore, Listing, Revision, Unreadable};
 ///
 /// The file is replaced as a whole, after its successor has reached the disk; processes that write
 /// it take turns by a lock on a file beside it (`….lock`). It is made when the first entry is
-/// added, its folder is not. Meant for thousands of entries: each change writes all of them.
+/// added, its folder is not; once it was there, it must stay, as one that is gone is no empty one.
+/// Meant for thousands of entries: each change writes all of them.
 ///
 /// ```json
 /// {
@@ -53,6 +55,8 @@ pub struct FileBlocklist(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
+    /// It has been read, or written, by this process.
+    was_there: AtomicBool,
     changed: watch::Sender<()>,
 }
 
@@ -80,6 +84,7 @@ impl FileBlocklist {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(Arc::new(Shared {
             path: path.into(),
+            was_there: AtomicBool::new(false),
             changed: watch::Sender::new(()),
         }))
     }
@@ -87,10 +92,10 @@ impl FileBlocklist {
     /// Works on the file where it may block.
     async fn blocking<T: Send + 'static>(
         &self,
-        work: impl FnOnce(&Path) -> Result<T, StoreError> + Send + 'static,
+        work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = Arc::clone(&self.0);
-        let done = tokio::task::spawn_blocking(move || work(&shared.path)).await;
+        let done = tokio::task::spawn_blocking(move || work(&shared)).await;
         done.unwrap_or_else(|error| {
             let message = "the work on the blocklist's file was broken off";
             let kind = StoreErrorKind::Unavailable;
@@ -103,13 +108,14 @@ impl FileBlocklist {
         &self,
         change: impl FnOnce(&mut Document) -> Option<T> + Send + 'static,
     ) -> Result<Option<(Revision, T)>, StoreError> {
-        let changed = self.blocking(|path| {
-            let _turn = lock(path)?;
-            let mut document = Document::read(path)?;
+        let changed = self.blocking(|shared| {
+            let _turn = lock(&shared.path)?;
+            let mut document = shared.read()?;
             let Some(done) = change(&mut document) else {
                 return Ok(None);
             };
-            document.write(path)?;
+            document.write(&shared.path)?;
+            shared.was_there.store(true, Ordering::SeqCst);
             Ok(Some((document.revision(), done)))
         });
         let changed = changed.await?;
@@ -122,8 +128,8 @@ impl FileBlocklist {
 
 impl BlocklistStore for FileBlocklist {
     async fn list(&self, since: Option<Revision>) -> Result<Listing, StoreError> {
-        self.blocking(move |path| {
-            let document = Document::read(path)?;
+        self.blocking(move |shared| {
+            let document = shared.read()?;
             let revision = document.revision();
             if since == Some(revision) {
                 return Ok(Listing::nothing_new(revision));
@@ -137,7 +143,11 @@ impl BlocklistStore for FileBlocklist {
                     Ok(entry) => listing.entries.push(entry),
                     Err(error) => listing.unreadable.push(Unreadable {
                         id: id_of(value),
-                        reason: format!("{}: entry no. {}: {error}", path.display(), index + 1),
+                        reason: format!(
+                            "{}: entry no. {}: {error}",
+                            shared.path.display(),
+                            index + 1
+                        ),
                     }),
                 }
             }
@@ -149,8 +159,8 @@ impl BlocklistStore for FileBlocklist {
     async fn look_up(&self, ids: &[EntryId]) -> Result<Vec<Entry>, StoreError> {
         let mut ids = ids.to_vec();
         ids.sort_unstable();
-        self.blocking(move |path| {
-            let document = Document::read(path)?;
+        self.blocking(move |shared| {
+            let document = shared.read()?;
             let entries = document.entries.iter();
             let entries = entries.filter_map(|value| Entry::deserialize(value).ok());
             Ok(entries
@@ -250,8 +260,30 @@ impl BlocklistStore for FileBlocklist {
     }
 }
 
+impl Shared {
+    fn read(&self) -> Result<Document, StoreError> {
+        let path = &self.path;
+        if let Some(document) = Document::read(path)? {
+            self.was_there.store(true, Ordering::SeqCst);
+            return Ok(document);
+        }
+        // An editor is about to put its own there, or somebody made a mistake: neither is a reason
+        // to let everybody in.
+        if self.was_there.load(Ordering::SeqCst) {
+            let message = format!(
+                "{} is gone: put it back; one that lets everybody in says \"entries\": []",
+                path.display()
+            );
+            let kind = StoreErrorKind::Unavailable;
+            return Err(StoreError::new(Operation::Inspect, kind, message));
+        }
+        Ok(Document::default())
+    }
+}
+
 impl Document {
-    fn read(path: &Path) -> Result<Self, StoreError> {
+    /// `None`: there is no file.
+    fn read(path: &Path) -> Result<Option<Self>, StoreError> {
         let fault = |error| fault(path, "can't be read", error);
         let text = match std::fs::metadata(path) {
             Ok(metadata) if metadata.len() > LARGEST => {
@@ -263,7 +295,7 @@ impl Document {
                 ));
             }
             Ok(_) => std::fs::read(path).map_err(fault)?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Self::default()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fault(error)),
         };
         let document: Self = serde_json::from_slice(&text).map_err(|error| {
@@ -285,7 +317,7 @@ impl Document {
             let kind = StoreErrorKind::Misconfigured;
             return Err(StoreError::new(Operation::Inspect, kind, message));
         }
-        Ok(document)
+        Ok(Some(document))
     }
 
     /// Another file takes its place, once it is on the disk.

@@ -128,6 +128,29 @@ async fn a_broken_file_keeps_the_last_good_state_and_is_not_written_over() {
     assert!(list.find(ip("10.0.0.1")).is_some());
 }
 
+#[tokio::test]
+async fn a_file_that_is_gone_is_no_empty_one() {
+    let place = place();
+    let list = place.open().await;
+    let entry = list.add(&Draft::new("10.0.0.1")).await.unwrap();
+    let elsewhere = place.path.with_file_name("put-away");
+    std::fs::rename(&place.path, &elsewhere).unwrap();
+    until("the failure", async || list.stats().failed_reloads > 0).await;
+    assert_eq!(list.find(ip("10.0.0.1")), Some(entry.id));
+    // What is added now would be all that there is.
+    let BlocklistError::Store(error) = list.add(&Draft::new("10.0.0.2")).await.unwrap_err() else {
+        panic!("the store refuses it");
+    };
+    assert!(
+        error.to_string().contains("is gone: put it back"),
+        "{error}"
+    );
+    std::fs::rename(&elsewhere, &place.path).unwrap();
+    list.add(&Draft::new("10.0.0.2")).await.unwrap();
+    place.write(r#"{"version": 1, "entries": []}"#);
+    until("its end", async || list.find(ip("10.0.0.1")).is_none()).await;
+}
+
 /// A writer that was killed before it had replaced the file.
 #[tokio::test]
 async fn half_a_file_of_a_dead_writer_is_no_matter() {

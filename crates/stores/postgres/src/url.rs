@@ -32,7 +32,9 @@ impl Url {
             ));
         };
         let server = rest.split(['/', '?']).next().unwrap_or_default();
-        if !server.contains('@') && rest.contains('@') {
+        let base = rest.split('?').next().unwrap_or_default();
+        // Else what follows the first one would be looked up as a host's name.
+        if base.matches('@').count() > 1 || !server.contains('@') && rest.contains('@') {
             return Err(misconfigured(
                 "in a user or a password, `/` is written `%2F`, `?` `%3F` and `@` `%40`",
             ));
@@ -227,6 +229,8 @@ mod tests {
         for (url, expected) in [
             ("postgre://h/db", "begins with `postgres://`"),
             ("postgres://u:hunter2/x@h/db", "`%2F`"),
+            ("postgres://u:p@hunter2@h/db", "`%40`"),
+            ("postgres://u:p@hunter2/x@h/db", "`%40`"),
             ("postgres://u:hunter2#x@h/db", "`%23`"),
             ("postgres://u:hunter2@h:x/db", "port"),
             ("postgres://u:hunter2@h/db?sslmode=full", "`verify-full`"),

@@ -36,13 +36,16 @@ pub fn run(cli: Cli) -> Exit {
 
 /// The settings, and what they point to, as far as that can be told without starting.
 fn check(args: &SettingsArgs, streams: &mut Streams<'_>) -> Exit {
-    match local::check(args, streams) {
-        Ok(loaded) => {
-            let checked = check_files(&loaded.settings);
-            finish(checked.and_then(|()| block_on(check_store(loaded.settings))))
-        }
-        Err(exit) => exit,
+    let settings = match local::load(&args.sources(), streams) {
+        Ok(loaded) => loaded.settings,
+        Err(exit) => return exit,
+    };
+    let praise = local::praise(&settings);
+    let checked = check_files(&settings).and_then(|()| block_on(check_store(settings)));
+    if checked.is_ok() {
+        local::say(streams.out, &praise);
     }
+    finish(checked)
 }
 
 async fn check_store(settings: Settings) -> anyhow::Result<()> {

@@ -315,6 +315,7 @@ async fn check_looks_at_every_server_that_settings_name() {
         let checked = home_with(&lines).run(["check"]).await;
         assert_says(&checked, 1, &[place, "Connection refused (os error 111)"]);
         assert!(!checked.err.contains("hunter2"), "{}", checked.err);
+        assert_eq!(checked.out, "", "nothing is called good");
         let refused = checked.err.matches("Connection refused").count();
         assert_eq!(refused, 1, "once is enough: {}", checked.err);
     }

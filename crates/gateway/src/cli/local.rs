@@ -5,7 +5,7 @@ use std::io::{self, IsTerminal as _, Write};
 use clap::CommandFactory as _;
 
 use super::{Cli, CompletionsArgs, Exit, InitArgs, SettingsArgs};
-use crate::config::{Loaded, Sources, init};
+use crate::config::{Loaded, Settings, Sources, init};
 
 /// Where a command writes.
 pub struct Streams<'s> {
@@ -60,31 +60,21 @@ pub fn load(sources: &Sources, streams: &mut Streams<'_>) -> Result<Loaded, Exit
     }
 }
 
-/// `check`, as far as the settings themselves go.
-///
-/// # Errors
-/// How the process should end, when they are wrong.
-pub fn check(args: &SettingsArgs, streams: &mut Streams<'_>) -> Result<Loaded, Exit> {
-    check_sources(&args.sources(), streams)
-}
-
-fn check_sources(sources: &Sources, streams: &mut Streams<'_>) -> Result<Loaded, Exit> {
-    let loaded = load(sources, streams)?;
-    let settings = &loaded.settings;
+/// What `check` says in the end, when all that the settings point to is good as well.
+#[must_use]
+pub fn praise(settings: &Settings) -> String {
     let upstreams: Vec<String> = settings
         .upstreams
         .iter()
         .map(|uri| uri.to_string().trim_end_matches('/').to_owned())
         .collect();
-    let text = format!(
+    format!(
         "The settings are good: {} to {}, records in {}, routes: {}.\n",
         settings.listen,
         upstreams.join(", "),
         settings.store.url,
         settings.routes.iter().count(),
-    );
-    say(streams.out, &text);
-    Ok(loaded)
+    )
 }
 
 /// `print-config`
@@ -130,7 +120,7 @@ pub fn completions(args: &CompletionsArgs, streams: &mut Streams<'_>) -> Exit {
 }
 
 /// Writes; whoever reads may have had enough (`onlyonce print-config | head`), which is no fault.
-fn say(stream: &mut dyn Write, text: &str) {
+pub(crate) fn say(stream: &mut dyn Write, text: &str) {
     let _ = stream
         .write_all(text.as_bytes())
         .and_then(|()| stream.flush());
@@ -155,10 +145,10 @@ mod tests {
     #[test]
     fn good_settings_are_said_to_be_good_with_warnings_aside() {
         let sources = Sources::none().with_flag(Flag::Upstream, "http://127.0.0.1:3000");
-        let (result, out, err) = run(|streams| check_sources(&sources, streams).is_ok());
-        assert!(result);
+        let (loaded, out, err) = run(|streams| load(&sources, streams));
+        assert_eq!(out, "", "nothing is said before all has been looked at");
         assert_eq!(
-            out,
+            praise(&loaded.ok().unwrap().settings),
             "The settings are good: 127.0.0.1:8080 to http://127.0.0.1:3000, records in \
              file:./onlyonce-data, routes: 0.\n"
         );
@@ -170,7 +160,7 @@ mod tests {
 
     #[test]
     fn wrong_settings_end_with_usage() {
-        let (result, out, err) = run(|streams| check_sources(&Sources::none(), streams).err());
+        let (result, out, err) = run(|streams| load(&Sources::none(), streams).err());
         assert_eq!((result, out.as_str()), (Some(Exit::Usage), ""));
         assert!(err.starts_with("error: no upstream"), "{err}");
     }

@@ -325,6 +325,25 @@ async fn a_retried_member_is_added_once() {
 }
 
 #[tokio::test]
+async fn a_key_that_is_used_again_is_told_as_everything_else_is() {
+    let app = server().await;
+    let token = login(&app, "eve").await;
+    let add = |form: &str| {
+        post("/admin/members", form)
+            .bearer(&token)
+            .header("idempotency-key", "k")
+    };
+    assert_eq!(add("name=Li&age=30").to(&app).await.code(), 0);
+    let other = add("name=Wu&age=40").to(&app).await;
+    assert_eq!((other.status.as_u16(), other.code()), (200, 300));
+    assert_eq!(
+        other.json()["message"],
+        "该幂等键已用于另一个请求，新的请求请使用新的键"
+    );
+    assert_eq!(other.json()["error"]["status"], 422);
+}
+
+#[tokio::test]
 async fn a_refused_input_leaves_the_key_free() {
     let app = server().await;
     let token = login(&app, "eve").await;

@@ -2,9 +2,9 @@
 
 use tower_layer::{Identity, Layer};
 
-use crate::Answers;
 use crate::catch_panic::{CatchPanic, CatchPanicLayer};
 use crate::context::{ContextLayer, ContextService};
+use crate::{Answers, ProblemsLayer};
 
 /// All layers together, in the right order, whatever the order in which they are given.
 ///
@@ -46,6 +46,7 @@ pub struct Pipeline<
     Once = Identity,
     Filter = Identity,
     Form = Identity,
+    Told = Identity,
 > {
     answers: Answers,
     context: ContextLayer,
@@ -58,6 +59,7 @@ pub struct Pipeline<
     idempotency: Once,
     filter: Filter,
     envelope: Form,
+    problems: Told,
 }
 
 impl Pipeline {
@@ -76,6 +78,7 @@ impl Pipeline {
             idempotency: Identity::new(),
             filter: Identity::new(),
             envelope: Identity::new(),
+            problems: Identity::new(),
         }
     }
 }
@@ -101,8 +104,8 @@ macro_rules! setter {
     };
 }
 
-impl<Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form>
-    Pipeline<Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form>
+impl<Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form, Told>
+    Pipeline<Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form, Told>
 {
     /// Takes this context layer in place of [`ContextLayer::new`].
     pub fn with_context(mut self, context: ContextLayer) -> Self {
@@ -111,36 +114,56 @@ impl<Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form>
     }
 
     setters! {
-        (access_log client_addr cors blocklist read_only auth idempotency filter envelope)
+        (access_log client_addr cors blocklist read_only auth idempotency filter envelope problems)
 
         /// Outermost: logs every request.
-        with_access_log(access_log) -> (L Addr Cors Block ReadOnly Auth Once Filter Form)
+        with_access_log(access_log) -> (L Addr Cors Block ReadOnly Auth Once Filter Form Told)
         /// Finds the client's address, for all that follow.
-        with_client_addr(client_addr) -> (Log L Cors Block ReadOnly Auth Once Filter Form)
+        with_client_addr(client_addr) -> (Log L Cors Block ReadOnly Auth Once Filter Form Told)
         /// Lets pages of other origins in.
-        with_cors(cors) -> (Log Addr L Block ReadOnly Auth Once Filter Form)
+        with_cors(cors) -> (Log Addr L Block ReadOnly Auth Once Filter Form Told)
         /// Keeps blocked addresses out.
-        with_blocklist(blocklist) -> (Log Addr Cors L ReadOnly Auth Once Filter Form)
+        with_blocklist(blocklist) -> (Log Addr Cors L ReadOnly Auth Once Filter Form Told)
         /// Keeps the system from changes.
-        with_read_only(read_only) -> (Log Addr Cors Block L Auth Once Filter Form)
+        with_read_only(read_only) -> (Log Addr Cors Block L Auth Once Filter Form Told)
         /// Finds out who calls, and whether that is allowed.
-        with_auth(auth) -> (Log Addr Cors Block ReadOnly L Once Filter Form)
+        with_auth(auth) -> (Log Addr Cors Block ReadOnly L Once Filter Form Told)
         /// Executes keyed requests once. Keys belong to whom auth has found.
-        with_idempotency(idempotency) -> (Log Addr Cors Block ReadOnly Auth L Filter Form)
+        with_idempotency(idempotency) -> (Log Addr Cors Block ReadOnly Auth L Filter Form Told)
         /// Checks the input.
-        with_filter(filter) -> (Log Addr Cors Block ReadOnly Auth Once L Form)
-        /// Innermost: puts every answer into one form.
-        with_envelope(envelope) -> (Log Addr Cors Block ReadOnly Auth Once Filter L)
+        with_filter(filter) -> (Log Addr Cors Block ReadOnly Auth Once L Form Told)
+    }
+
+    /// Innermost: puts every answer into one form; outside of idempotency, its refusals, too.
+    pub fn with_envelope<L>(
+        self,
+        layer: L,
+    ) -> Pipeline<Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, L, ProblemsLayer> {
+        Pipeline {
+            problems: ProblemsLayer::new(self.answers.clone()),
+            answers: self.answers,
+            context: self.context,
+            access_log: self.access_log,
+            client_addr: self.client_addr,
+            cors: self.cors,
+            blocklist: self.blocklist,
+            read_only: self.read_only,
+            auth: self.auth,
+            idempotency: self.idempotency,
+            filter: self.filter,
+            envelope: layer,
+        }
     }
 }
 
-impl<S, Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form> Layer<S>
-    for Pipeline<Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form>
+impl<S, Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form, Told> Layer<S>
+    for Pipeline<Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form, Told>
 where
     Form: Layer<S>,
     Filter: Layer<Form::Service>,
     Once: Layer<ContextService<Filter::Service>>,
-    Auth: Layer<Once::Service>,
+    Told: Layer<Once::Service>,
+    Auth: Layer<Told::Service>,
     ReadOnly: Layer<Auth::Service>,
     Block: Layer<ReadOnly::Service>,
     Cors: Layer<Block::Service>,
@@ -155,6 +178,7 @@ where
         // Handlers run on tasks of their own from here on: what a task knows is told again.
         let service = self.context.layer(service);
         let service = self.idempotency.layer(service);
+        let service = self.problems.layer(service);
         let service = self.auth.layer(service);
         let service = self.read_only.layer(service);
         let service = self.blocklist.layer(service);

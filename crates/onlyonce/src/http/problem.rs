@@ -217,10 +217,12 @@ impl Problem {
     }
 
     /// The response: status, `application/problem+json`, `Link` to the documentation,
-    /// `Retry-After` where a retry makes sense, and `Cache-Control: no-store`.
+    /// `Retry-After` where a retry makes sense, and `Cache-Control: no-store`. The problem itself
+    /// is in its extensions, for layers outside that tell of it in another form.
     #[must_use]
     pub fn to_response(&self) -> Response<Bytes> {
         let mut response = Response::new(self.to_json());
+        response.extensions_mut().insert(self.clone());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(

@@ -47,15 +47,6 @@ impl Asked {
         self
     }
 
-    /// For a request of which nothing more is known.
-    pub(super) fn unknown(language: Language, trace_id: &str) -> Self {
-        Self {
-            language,
-            kind: ContentKind::default(),
-            trace_id: Some(TraceId::new(trace_id)),
-        }
-    }
-
     /// In which language.
     #[must_use]
     pub const fn language(&self) -> Language {

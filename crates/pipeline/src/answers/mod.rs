@@ -249,22 +249,21 @@ impl Answers {
         response
     }
 
-    /// The response that tells of a refusal made elsewhere: `facts`, a JSON value, stand in
-    /// `error`.
+    /// The response that tells of a refusal made elsewhere, in the route's form: `facts`, a JSON
+    /// value, stand in `error`.
     pub fn facts(
         &self,
         code: Code,
         message: &str,
         status: StatusCode,
         facts: &[u8],
-        trace_id: &str,
+        asked: &Asked,
     ) -> Response<Bytes> {
-        let asked = Asked::unknown(self.0.language.unwrap_or(self.0.fallback), trace_id);
         let said = match serde_json::from_slice(facts) {
             Ok(facts) => Said::Facts(facts),
             Err(_) => Said::Nothing,
         };
-        let mut response = self.say(code, message, status, &said, &asked, asked.kind);
+        let mut response = self.say(code, message, status, &said, asked, asked.kind);
         note(&mut response, code, message, None);
         response
     }

@@ -177,3 +177,27 @@ async fn the_codes_of_an_always_200_upstream_decide_what_is_recorded() {
         assert_eq!(upstream.total(), executions, "code {code}");
     }
 }
+
+#[tokio::test]
+async fn refusals_of_the_idempotency_layer_come_in_the_routes_type_and_the_clients_language() {
+    let upstream = Upstream::counting().await;
+    let settings = Settings::before(&upstream)
+        .in_memory()
+        .section("envelope", "enabled = true")
+        .route("path = \"/xml\"\nenvelope = { type = \"xml\" }");
+    let gateway = Gateway::start(settings).await;
+    let answer = gateway
+        .post("/xml")
+        .key("")
+        .header("accept-language", "zh-CN")
+        .send()
+        .await;
+    assert_eq!(answer.status, 400);
+    assert_eq!(
+        answer.header("content-type"),
+        Some("text/xml; charset=utf-8")
+    );
+    let text = answer.text();
+    assert!(text.starts_with("<doc><code>53</code><error>"), "{text}");
+    assert!(text.contains("<message>幂等键无效</message>"), "{text}");
+}

@@ -191,14 +191,18 @@ impl Shared {
                     None => entries.remove(&id),
                 };
             }
-            let mut listing = Listing {
-                complete: true,
-                ..Listing::nothing_new(revision)
-            };
-            for (id, entry) in entries {
-                read(&mut listing, &id, &entry);
-            }
-            return Ok(listing);
+            // A million entries hold up nobody there.
+            let listing = tokio::task::spawn_blocking(move || {
+                let mut listing = Listing {
+                    complete: true,
+                    ..Listing::nothing_new(revision)
+                };
+                for (id, entry) in entries {
+                    read(&mut listing, &id, &entry);
+                }
+                listing
+            });
+            return listing.await.map_err(|_| self.link.strange());
         }
         Err(self.link.strange())
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use metrics::{counter, gauge};
-use onlyonce_core::{Clock, StoreError, Timestamp};
+use onlyonce_core::{Clock, Operation, StoreError, StoreErrorKind, Timestamp};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -17,7 +17,7 @@ use super::error::BlocklistError;
 use super::options::BlocklistOptions;
 use super::refresh;
 use super::rules::{Book, Rule, Snapshot};
-use super::store::{Revision, SharedBlocklistStore, Unreadable};
+use super::store::{Listing, Revision, SharedBlocklistStore, Unreadable};
 use super::syntax::AddressSet;
 
 /// The blocklist: looked up in memory, kept in a [store](super::BlocklistStore), the same on all
@@ -313,21 +313,58 @@ impl Inner {
         let _reloading = self.reloading.lock().await;
         let since = lock(&self.book).revision();
         let listing = in_time(RELOAD_LIMIT, self.store.list(since)).await?;
+        if listing.complete {
+            return self.take_whole(listing, since).await;
+        }
         let mut book = lock(&self.book);
         // A change of this node's own may have come in meanwhile.
         if book.has(listing.revision) && book.revision() != since {
             return Ok(());
         }
-        if !listing.complete && book.revision() == Some(listing.revision) {
+        if book.revision() == Some(listing.revision) {
             return Ok(());
         }
         let taken = book.take(listing, self.now());
         let unreadable = taken.map_err(|_| BlocklistError::Full)?;
         self.publish(&book);
         drop(book);
-        for one in unreadable {
-            tracing::warn!(reason = %one.reason, "an entry of the blocklist is left out");
-        }
+        tell_of(&unreadable);
+        Ok(())
+    }
+
+    /// Puts all of a list in the place of what was known, and makes it where that holds up nobody:
+    /// a million entries take a second.
+    async fn take_whole(
+        &self,
+        listing: Listing,
+        since: Option<Revision>,
+    ) -> Result<(), BlocklistError> {
+        let (most, now) = (self.options.most_prefixes, self.now());
+        let revision = listing.revision;
+        let made = tokio::task::spawn_blocking(move || {
+            let mut book = Book::new(most);
+            book.take(listing, now).map(|unreadable| (book, unreadable))
+        });
+        let made = made.await.map_err(|error| {
+            let message = "the list could not be made ready for lookups";
+            let kind = StoreErrorKind::Corrupt;
+            let error = StoreError::new(Operation::Inspect, kind, message).with_source(error);
+            BlocklistError::Store(error)
+        })?;
+        let (new, unreadable) = made.map_err(|_| BlocklistError::Full)?;
+        let old = {
+            let mut book = lock(&self.book);
+            // A change of this node's own may have come in meanwhile.
+            if book.has(revision) && book.revision() != since {
+                return Ok(());
+            }
+            let old = std::mem::replace(&mut *book, new);
+            self.publish(&book);
+            old
+        };
+        // Letting go of it takes as long.
+        drop(tokio::task::spawn_blocking(move || drop(old)));
+        tell_of(&unreadable);
         Ok(())
     }
 
@@ -379,6 +416,12 @@ impl Drop for Inner {
         for task in lock(&self.tasks).drain(..) {
             task.abort();
         }
+    }
+}
+
+fn tell_of(unreadable: &[Unreadable]) {
+    for one in unreadable {
+        tracing::warn!(reason = %one.reason, "an entry of the blocklist is left out");
     }
 }
 

@@ -375,3 +375,29 @@ async fn its_tasks_end_with_it() {
     drop(kept);
     until("the end", async || Arc::strong_count(&store.broken) == 1).await;
 }
+
+/// On one thread: what is read anew in one go holds up everybody else.
+#[tokio::test]
+async fn requests_go_on_while_a_long_list_is_read() {
+    let store = MemoryBlocklist::new();
+    let now = ManualClock::new().now();
+    for number in 0..20_000_u32 {
+        let ip = std::net::Ipv4Addr::from(0x0A00_0000 + number).to_string();
+        store.add(&Draft::new(ip), now).await.unwrap();
+    }
+    let turns = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let others = tokio::spawn({
+        let turns = Arc::clone(&turns);
+        async move {
+            loop {
+                turns.fetch_add(1, Ordering::SeqCst);
+                tokio::task::yield_now().await;
+            }
+        }
+    });
+    let list = load(store).await;
+    assert!(list.find(ip("10.0.78.31")).is_some());
+    let turns = turns.load(Ordering::SeqCst);
+    assert!(turns > 100, "others had {turns} turns only");
+    others.abort();
+}

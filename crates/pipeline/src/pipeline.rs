@@ -161,7 +161,7 @@ impl<S, Log, Addr, Cors, Block, ReadOnly, Auth, Once, Filter, Form, Told> Layer<
 where
     Form: Layer<S>,
     Filter: Layer<Form::Service>,
-    Once: Layer<ContextService<Filter::Service>>,
+    Once: Layer<ContextService<CatchPanic<Filter::Service>>>,
     Told: Layer<Once::Service>,
     Auth: Layer<Told::Service>,
     ReadOnly: Layer<Auth::Service>,
@@ -175,6 +175,8 @@ where
     fn layer(&self, service: S) -> Log::Service {
         let service = self.envelope.layer(service);
         let service = self.filter.layer(service);
+        // What clients are told of a panic is what a retry is told.
+        let service = CatchPanicLayer::new(self.answers.clone()).layer(service);
         // Handlers run on tasks of their own from here on: what a task knows is told again.
         let service = self.context.layer(service);
         let service = self.idempotency.layer(service);
@@ -193,17 +195,19 @@ where
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
+    use std::sync::atomic::{AtomicU32, Ordering};
     use std::sync::{Arc, Mutex};
     use std::task::{self, Poll};
 
     use http::{Request, Response};
     use http_body_util::Empty;
-    use onlyonce::IdempotencyLayer;
+    use onlyonce::{IdempotencyLayer, Policy, Profile};
     use onlyonce_memory::MemoryStore;
     use tower::{ServiceExt as _, service_fn};
     use tower_service::Service;
 
     use super::*;
+    use crate::StatusMode;
     use crate::context::Context;
 
     /// Notes its name when a request passes.
@@ -288,5 +292,63 @@ mod tests {
             .await
             .unwrap();
         assert_eq!(body.to_bytes(), shown.as_bytes());
+    }
+
+    /// What two requests with one key get of a handler that panics, and how often it ran.
+    async fn panicking(profile: Profile) -> (Vec<(http::StatusCode, bytes::Bytes)>, u32) {
+        let ran = Arc::new(AtomicU32::new(0));
+        let counted = Arc::clone(&ran);
+        let idempotency = IdempotencyLayer::new(MemoryStore::new());
+        let idempotency = idempotency.with_policy(Policy::new(profile)).unwrap();
+        let answers = Answers::new().with_status_mode(StatusMode::Always200);
+        let pipeline = Pipeline::new(answers).with_idempotency(idempotency);
+        let service = pipeline.layer(service_fn(move |_: Request<_>| {
+            counted.fetch_add(1, Ordering::SeqCst);
+            async {
+                tokio::task::yield_now().await;
+                let never: Result<Response<Empty<bytes::Bytes>>, Infallible> = panic!("a secret");
+                #[expect(unreachable_code, reason = "it names the type")]
+                never
+            }
+        }));
+        let mut answers = Vec::new();
+        for _ in 0..2 {
+            let request = Request::post("/")
+                .header("idempotency-key", "k")
+                .header("x-idempotency-key", "000000000000000000000000000000000036");
+            let request = request.body(Empty::<bytes::Bytes>::new()).unwrap();
+            let request = match profile {
+                Profile::Fiber => request,
+                _ => without(request, "x-idempotency-key"),
+            };
+            let response = service.clone().oneshot(request).await.unwrap();
+            let status = response.status();
+            let body = http_body_util::BodyExt::collect(response.into_body()).await;
+            answers.push((status, body.unwrap().to_bytes()));
+        }
+        (answers, ran.load(Ordering::SeqCst))
+    }
+
+    fn without<B>(mut request: Request<B>, name: &str) -> Request<B> {
+        request.headers_mut().remove(name);
+        request
+    }
+
+    #[tokio::test]
+    async fn what_is_told_of_a_panic_is_told_again_where_it_is_stored() {
+        let (answers, ran) = panicking(Profile::Stripe).await;
+        assert_eq!(ran, 1);
+        assert_eq!(answers[0].0, 200);
+        assert!(answers[0].1.starts_with(br#"{"code":68,"#), "{answers:?}");
+        assert_eq!(answers[0], answers[1]);
+    }
+
+    #[tokio::test]
+    async fn a_panic_frees_its_key_where_service_errors_are_not_stored() {
+        for profile in [Profile::Standard, Profile::Fiber] {
+            let (answers, ran) = panicking(profile).await;
+            assert_eq!(ran, 2, "{profile:?}");
+            assert!(answers[1].1.starts_with(br#"{"code":68,"#), "{answers:?}");
+        }
     }
 }

@@ -33,6 +33,9 @@ pub enum Control {
     /// Whether it took effect is unknown (an upstream that broke off): the policy's `on_unknown`
     /// decides.
     Ambiguous,
+    /// The service failed, as with an error or a panic, and a layer outside of it made this response
+    /// of that: it is kept where the policy stores service errors and the response's status.
+    Failed,
     /// Keep this response, whatever its status, for so long, at most for
     /// [`Policy::LONGEST_LIFETIME`].
     Lifetime(Duration),

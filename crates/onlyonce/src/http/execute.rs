@@ -326,8 +326,9 @@ where
             Some(Control::NoStore | Control::NotExecuted) => return Ending::Release,
             Some(Control::Hold) => return Ending::Hold,
             Some(Control::Ambiguous) => return Ending::Unknown,
+            Some(Control::Failed) if !policy.store_service_errors => return Ending::Release,
             Some(Control::Lifetime(lifetime)) => Some(lifetime),
-            None => None,
+            Some(Control::Failed) | None => None,
         };
         if hashed != Hash::Known {
             return self.unseen(status);
@@ -354,8 +355,8 @@ where
     /// How a claim ends whose response broke off behind its head.
     fn broken(&self, word: Word, hashed: Hash) -> Ending {
         match (word.control, hashed) {
-            (None | Some(Control::Lifetime(_)), Hash::Known) => Ending::Unknown,
-            (None | Some(Control::Lifetime(_)), _) => self.unseen(word.status),
+            (None | Some(Control::Lifetime(_) | Control::Failed), Hash::Known) => Ending::Unknown,
+            (None | Some(Control::Lifetime(_) | Control::Failed), _) => self.unseen(word.status),
             (Some(_), _) => self.ending(word, hashed, |_| Done::Unknown),
         }
     }

@@ -7,7 +7,9 @@
 //!
 //! # Order
 //! Outside of everything whose panics it is to catch; inside of the access log, which sees the
-//! answer. It finds the trace ID of a [`ContextLayer`](crate::context::ContextLayer) that stands
+//! answer. A second one inside of an idempotency layer has the answer recorded that the client
+//! gets, where the policy stores it ([`Control::Failed`]); [`Pipeline`](crate::Pipeline) puts both
+//! there. It finds the trace ID of a [`ContextLayer`](crate::context::ContextLayer) that stands
 //! further in. A panic while the body of a response streams is out of its reach.
 //!
 //! # Example
@@ -37,6 +39,7 @@ use std::sync::Arc;
 use std::task::{self, Poll};
 
 use http::{HeaderValue, Request, Response};
+use onlyonce::Control;
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -139,6 +142,7 @@ impl About {
             .with_frames(Vec::new());
         let asked = self.asked.clone().with_trace_id(&trace_id);
         let mut response = self.answers.error(&Arc::new(error), &asked, None);
+        response.extensions_mut().insert(Control::Failed);
         if let Ok(id) = HeaderValue::from_str(trace_id.as_str()) {
             response.headers_mut().insert("trace-id", id);
         }

@@ -58,7 +58,8 @@ pub(crate) async fn examine(caller: &Caller, schema: &Schema) -> Result<Vec<Warn
                      current_setting('fsync') = 'on' AND current_setting('full_page_writes') = 'on', \
                      current_setting('synchronous_standby_names') = '' \
                          AND EXISTS (SELECT FROM pg_stat_replication), \
-                     current_setting('server_version'), current_user::text";
+                     current_setting('server_version'), current_user::text, \
+                     current_setting('default_transaction_read_only') = 'on'";
         let rows = connection.client().query_typed(facts, &[]).await;
         let row = rows.map_err(failed)?.remove(0);
         let (number, is_replica): (i32, bool) = (row.get(0), row.get(1));
@@ -81,6 +82,12 @@ pub(crate) async fn examine(caller: &Caller, schema: &Schema) -> Result<Vec<Warn
                  must be `read committed`: ALTER ROLE … SET default_transaction_isolation = \
                  'read committed'"
             )));
+        }
+        if row.get(8) {
+            return Err(misconfigured(
+                "`default_transaction_read_only` is on for this user or database, and nothing can \
+                 be written: ALTER ROLE … SET default_transaction_read_only = off",
+            ));
         }
         match migrate::version(connection.client(), schema)
             .await

@@ -21,7 +21,7 @@ async fn what_cannot_work_is_refused_at_the_start_with_the_remedy() {
     let as_guest = format!("postgres://guest:{PASSWORD}@{address}/postgres");
     sql(
         &url,
-        &format!("CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE picky LOGIN SUPERUSER PASSWORD '{PASSWORD}'; ALTER ROLE picky SET default_transaction_isolation = 'serializable'"),
+        &format!("CREATE ROLE guest LOGIN PASSWORD '{PASSWORD}'; CREATE ROLE picky LOGIN SUPERUSER PASSWORD '{PASSWORD}'; ALTER ROLE picky SET default_transaction_isolation = 'serializable'; CREATE ROLE reader LOGIN SUPERUSER PASSWORD '{PASSWORD}'; ALTER ROLE reader SET default_transaction_read_only = on"),
     )
     .await;
     let missing = refused(&url).await;
@@ -36,6 +36,7 @@ async fn what_cannot_work_is_refused_at_the_start_with_the_remedy() {
     assert_eq!(PostgresStore::migrate(&url).await.unwrap().from, 3);
 
     let picky = format!("postgres://picky:{PASSWORD}@{address}/postgres");
+    let reader = format!("postgres://reader:{PASSWORD}@{address}/postgres");
     for (url, expected) in [
         (
             format!("postgres://onlyonce:{PASSWORD}x@{address}/postgres"),
@@ -50,6 +51,7 @@ async fn what_cannot_work_is_refused_at_the_start_with_the_remedy() {
         (format!("{user}/postgres?sslmode=require"), "`sslmode`"),
         (as_guest.clone(), "lacks a right"),
         (picky, "`read committed`"),
+        (reader, "`default_transaction_read_only` is on"),
     ] {
         let error = refused(&url).await;
         assert_eq!(error.kind(), StoreErrorKind::Misconfigured, "{error}");

@@ -13,23 +13,44 @@ use super::schema::{defaults, with_defaults};
 
 const INTRODUCTION: &str = include_str!("page.md");
 
+/// Where there is more to read of a section.
+const GUIDES: [(&str, &str); 14] = [
+    ("admin", "operations.md#listeners"),
+    ("store", "operations.md#which-store"),
+    ("idempotency", "behaviour.md"),
+    ("context", "pipeline/README.md#context"),
+    ("client_address", "pipeline/client-address.md"),
+    ("cors", "pipeline/cors.md"),
+    ("blocklist", "pipeline/blocklist.md"),
+    ("allow_list", "pipeline/blocklist.md"),
+    ("read_only", "pipeline/read-only.md"),
+    ("auth", "pipeline/auth.md"),
+    ("filter", "pipeline/filter.md"),
+    ("envelope", "pipeline/envelope.md"),
+    ("access_log", "pipeline/access-log.md"),
+    ("limits", "operations.md"),
+];
+
 /// The page that explains all settings, as it stands in `docs/settings.md`.
 #[must_use]
 pub fn settings_page() -> String {
     let schema = with_defaults();
     let order = in_order();
     let mut out = INTRODUCTION.to_owned();
-    out.push_str("\n## The top of the file\n");
     let (sections, plain): (Vec<_>, Vec<_>) = properties(&schema, &order)
         .into_iter()
         .partition(|(name, entry)| entry.contains_key("properties") || *name == "route");
+    index(&mut out, &sections);
+    out.push_str("\n## The top of the file\n");
     table(&mut out, plain);
     for (section, entry) in sections {
-        let brackets = match section {
-            "route" => "[[route]]".to_owned(),
-            section => format!("[{section}]"),
-        };
-        let _ = write!(out, "\n## `{brackets}`\n\n{}\n", text(entry, "description"));
+        let heading = in_brackets(section);
+        let _ = write!(out, "\n## `{heading}`\n\n{}", text(entry, "description"));
+        let guide = GUIDES.iter().find(|(name, _)| *name == section);
+        if let Some((_, guide)) = guide {
+            let _ = write!(out, " [More]({guide}).");
+        }
+        out.push('\n');
         let item = entry.get("items").and_then(Value::as_object);
         let order = first_table(order.get(section));
         let settings = properties(item.unwrap_or(entry), &order);
@@ -51,6 +72,22 @@ pub fn settings_page() -> String {
         }
     }
     out
+}
+
+/// All sections, to go to.
+fn index(out: &mut String, sections: &[(&str, &Map<String, Value>)]) {
+    out.push_str("\n**Sections**: [the top of the file](#the-top-of-the-file)");
+    for (section, _) in sections {
+        let _ = write!(out, ",\n[`{}`](#{section})", in_brackets(section));
+    }
+    out.push_str(".\n");
+}
+
+fn in_brackets(section: &str) -> String {
+    match section {
+        "route" => "[[route]]".to_owned(),
+        section => format!("[{section}]"),
+    }
 }
 
 /// The table, or the first of a list of them.

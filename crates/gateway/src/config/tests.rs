@@ -1151,4 +1151,5 @@ fn a_malformed_error_page_is_named_with_its_line() {
 mod access_log;
 mod auth;
 mod blocklist;
+mod docs;
 mod edge;

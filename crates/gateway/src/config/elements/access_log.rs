@@ -456,7 +456,7 @@ impl Scalar for PathPattern {
     }
 
     fn schema() -> Schema {
-        json_schema!({ "title": "pattern of paths", "type": "string", "pattern": "^/" })
+        json_schema!({ "title": "path pattern", "type": "string", "pattern": "^/" })
     }
 }
 

@@ -62,9 +62,16 @@ async fn transfer(
             run(&mut tx, broken).await.map_err(failed)?;
             Ok("all is well".to_owned())
         }
-        "commit" | "commit and fail" | "commit and begin" => {
+        "commit" | "commit and fail" | "commit and begin" | "commit and panic"
+        | "commit and break" => {
             run_raw(&mut tx, "COMMIT").await.map_err(failed)?;
             match body.as_str() {
+                "commit and panic" => panic!("as ordered"),
+                "commit and break" => {
+                    run_raw(&mut tx, "BEGIN").await.map_err(failed)?;
+                    assert!(run_raw(&mut tx, "SELECT 1 / 0").await.is_err());
+                    Err((StatusCode::INTERNAL_SERVER_ERROR, "failed"))
+                }
                 "commit and fail" => Err((StatusCode::INTERNAL_SERVER_ERROR, "failed")),
                 "commit and begin" => {
                     run_raw(&mut tx, "BEGIN").await.map_err(failed)?;
@@ -241,6 +248,23 @@ async fn a_handler_that_ends_its_transaction_is_found_out() {
         assert!(body.contains("outcome-unknown"), "{key}: {body}");
         assert_eq!(node.executions(), number + 1);
         assert_eq!(transfers(&pool).await, number as i64 + 1);
+    }
+    // This one would release the key of a failure.
+    let node = Arc::new(Node::new(&server.url(), policy()).await);
+    let before = transfers(&pool).await;
+    for (number, what) in ["commit and fail", "commit and break", "commit and panic"]
+        .into_iter()
+        .enumerate()
+    {
+        let key = if number == 0 { "first" } else { what };
+        let sending = Arc::clone(&node);
+        let first = tokio::spawn(async move { sending.send(key, what).await });
+        assert!(first.await.map_or_else(|e| e.is_panic(), |it| it.0 == 500));
+        let (status, body) = node.send(key, what).await;
+        assert_eq!(status, 409, "{what}: {body}");
+        assert!(body.contains("outcome-unknown"), "{what}: {body}");
+        assert_eq!(node.executions(), number + 1);
+        assert_eq!(transfers(&pool).await, before + number as i64 + 1);
     }
 }
 

@@ -13,6 +13,7 @@ use super::Inner;
 use super::driver::{Driver, Wrote};
 use super::executions::{Ended, Execution, Slot};
 use super::failure::Failure;
+use crate::record;
 use crate::store::fence_number;
 
 const OPERATION: Operation = Operation::Complete;
@@ -235,26 +236,85 @@ impl<D: Driver> Inner<D> {
             self.executions.lock().entry(lease.id).or_insert(execution);
             return Fenced::Superseded;
         }
-        let (inner, id) = (Arc::clone(self), lease.id);
+        let (inner, lease) = (Arc::clone(self), lease.clone());
         let undoing = tokio::spawn(async move {
-            inner.undo(execution).await;
-            inner.watchers.notify(&id);
+            let fenced = inner.undo(&lease, execution).await;
+            inner.watchers.notify(&lease.id);
             // They would look by themselves, but later.
-            let _ = in_time(inner.driver.announce(&id)).await;
+            let _ = in_time(inner.driver.announce(&lease.id)).await;
+            fenced
         });
-        let _ = undoing.await;
-        Fenced::Applied
+        undoing.await.unwrap_or(Fenced::Applied)
     }
 
-    async fn undo(&self, execution: Execution<D::Transaction>) {
-        let Ok(mut slot) = tokio::time::timeout(LENT, execution.slot.lock_owned()).await else {
+    async fn undo(&self, lease: &Lease, execution: Execution<D::Transaction>) -> Fenced {
+        let slot = Arc::clone(&execution.slot);
+        let Ok(mut slot) = tokio::time::timeout(LENT, slot.lock_owned()).await else {
             tracing::warn!("a task holds the transaction of a handler that has ended");
-            return;
+            return Fenced::Applied;
         };
-        if let Some(transaction) = slot.take() {
-            // If it can't be said, the server finds out when the connection closes.
-            let _ = in_time(self.driver.rollback(transaction)).await;
+        let Some(mut transaction) = slot.take() else {
+            return Fenced::Applied;
+        };
+        // The savepoint goes with the transaction, whoever ends it.
+        let undone = in_time(self.driver.undo(&mut transaction)).await;
+        let ended_before = matches!(
+            undone,
+            Ok(Err(failure)) if failure.is_state(&["25P01", "3B001"])
+        );
+        // If it can't be said, the server finds out when the connection closes.
+        let _ = in_time(self.driver.rollback(transaction)).await;
+        if !ended_before {
+            return Fenced::Applied;
         }
+        let held = in_time(self.hold(lease, execution)).await;
+        if let Err(error) = held.unwrap_or_else(|silence| Err(refused(silence))) {
+            tracing::error!(
+                key = lease.id.tag(),
+                error = &error as &dyn std::error::Error,
+                "the handler has ended its transaction by itself, and the key could not be held: \
+                 its request may execute again"
+            );
+        }
+        Fenced::Superseded
+    }
+
+    /// Records that nobody knows what the handler did, which has ended its transaction by itself.
+    async fn hold(
+        &self,
+        lease: &Lease,
+        execution: Execution<D::Transaction>,
+    ) -> Result<(), StoreError> {
+        tracing::error!(
+            key = lease.id.tag(),
+            "the handler has ended its transaction by itself: nobody knows what of it stands, and \
+             the key is held"
+        );
+        let begun = self.driver.begin(&lease.id).await;
+        let (mut transaction, found) = begun.map_err(refused)?;
+        if !found.won {
+            // Somebody else is at work on it already, or has been.
+            return self.driver.rollback(transaction).await.map_err(refused);
+        }
+        let fence = record::fence(OPERATION, found.record.fence)?;
+        let ending = Ending {
+            lease: Lease {
+                fence,
+                ..lease.clone()
+            },
+            completion: Completion {
+                fingerprint: None,
+                done: Done::Unknown,
+            },
+            keep: execution.keep,
+            nonce: execution.nonce,
+            label: execution.label,
+            fingerprint: execution.fingerprint,
+            age: Instant::now() - execution.begun,
+        };
+        let wrote = self.driver.write(&mut transaction, &ending.written()).await;
+        wrote.map_err(refused)?;
+        self.driver.commit(transaction).await.map_err(refused)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::{Deref, DerefMut};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use onlyonce_core::{
     Attempt, Fence, Fenced, Fingerprint, Lease, Nonce, RecordId, Renewal, StoreErrorKind,
@@ -26,6 +27,8 @@ pub(super) struct Execution<T> {
     pub(super) nonce: Nonce,
     pub(super) label: Box<str>,
     pub(super) begun: Instant,
+    /// How long its record is kept, should the outcome be unknown.
+    pub(super) keep: Duration,
     pub(super) fingerprint: Option<Fingerprint>,
     pub(super) slot: Slot<T>,
     /// Once it is being completed.
@@ -66,6 +69,7 @@ impl<T> Executions<T> {
             nonce: attempt.nonce,
             label: attempt.label.clone(),
             begun: Instant::now(),
+            keep: attempt.keep,
             fingerprint: attempt.fingerprint,
             slot: Arc::new(tokio::sync::Mutex::new(Some(transaction))),
             ending: None,

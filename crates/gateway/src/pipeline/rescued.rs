@@ -26,7 +26,10 @@ fn told(response: StackResponse) -> StackResponse {
         StatusCode::BAD_GATEWAY | StatusCode::GATEWAY_TIMEOUT => Code::SERVER_BUSY,
         _ => Code::INVALID_REQUEST,
     };
-    let (said, body) = Error::new(code, detail).into_http().into_parts();
+    // No place in the program tells more of it, and to look one up for each request while the
+    // upstream is down would cost more than all the rest.
+    let error = Error::new(code, detail).with_frames(Vec::new());
+    let (said, body) = error.into_http().into_parts();
     for stale in [CONTENT_TYPE, CONTENT_LENGTH] {
         head.headers.remove(stale);
     }

@@ -1,5 +1,7 @@
 //! Where in the program an error was made.
 
+use std::sync::OnceLock;
+
 use backtrace::{Backtrace, BacktraceFrame, BacktraceSymbol};
 
 /// A place in the program.
@@ -40,31 +42,31 @@ impl Frame {
     }
 }
 
-/// The way to an error. Names are looked up only when somebody wants to read them: most errors
-/// are never shown with it.
+/// The way to an error. Names are looked up only when somebody wants to read them, as most errors
+/// are never shown with it, and once: it takes milliseconds.
 pub(super) enum Trace {
     Given(Vec<Frame>),
-    Captured(Backtrace),
+    Captured(Box<Backtrace>, OnceLock<Vec<Frame>>),
 }
 
 impl Trace {
     pub(super) fn here() -> Self {
-        Self::Captured(Backtrace::new_unresolved())
+        Self::Captured(Box::new(Backtrace::new_unresolved()), OnceLock::new())
     }
 
     pub(super) const fn given(frames: Vec<Frame>) -> Self {
         Self::Given(frames)
     }
 
-    pub(super) fn frames(&self) -> Vec<Frame> {
+    pub(super) fn frames(&self) -> &[Frame] {
         match self {
-            Self::Given(frames) => frames.clone(),
-            Self::Captured(backtrace) => {
-                let mut backtrace = backtrace.clone();
+            Self::Given(frames) => frames,
+            Self::Captured(backtrace, frames) => frames.get_or_init(|| {
+                let mut backtrace = Backtrace::clone(backtrace);
                 backtrace.resolve();
                 let symbols = backtrace.frames().iter().flat_map(BacktraceFrame::symbols);
                 symbols.filter_map(own).take(MOST).collect()
-            }
+            }),
         }
     }
 }
@@ -93,4 +95,17 @@ fn is_ours(file: &str, function: &str) -> bool {
     }
     let house = file!().strip_suffix("pipeline/src/error/trace.rs");
     house.is_some_and(|house| !house.is_empty() && file.contains(house))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_looked_up_once() {
+        let trace = Trace::here();
+        let first = trace.frames();
+        assert!(!first.is_empty());
+        assert!(std::ptr::eq(first, trace.frames()));
+    }
 }

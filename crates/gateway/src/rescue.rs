@@ -13,10 +13,11 @@ use std::task::{Context, Poll};
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http::header::{CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER};
-use http::{HeaderValue, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri};
 use http_body_util::{Either, Full};
 use onlyonce::{Claimed, Control};
 use onlyonce_core::BoxError;
+use onlyonce_pipeline::context::Context as RequestContext;
 use tower_service::Service;
 
 use crate::proxy::{Proxy, ProxyBody};
@@ -60,10 +61,11 @@ where
         }
         // A reload changes what later requests get; this one keeps its proxy to the end.
         let proxy = Proxy::clone(&self.proxy.load());
+        let asked = Asked::of(&request);
         Box::pin(async move {
             Ok(match proxy.forward(request).await {
                 Ok(response) => response.map(Either::Left),
-                Err(error) => rescue(&error, claimed.is_some()),
+                Err(error) => rescue(&error, &asked, claimed.is_some()),
             })
         })
     }
@@ -73,10 +75,37 @@ where
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rescued(pub(crate) &'static str);
 
-fn rescue(error: &ForwardError, keyed: bool) -> Response<OriginBody> {
+/// Which request it was, for the log.
+struct Asked {
+    method: Method,
+    /// Its path alone is logged: a query may hold secrets.
+    uri: Uri,
+    context: Option<RequestContext>,
+}
+
+impl Asked {
+    fn of<B>(request: &Request<B>) -> Self {
+        Self {
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            context: RequestContext::of(request.extensions()).cloned(),
+        }
+    }
+}
+
+fn rescue(error: &ForwardError, asked: &Asked, keyed: bool) -> Response<OriginBody> {
     let status = error.status();
     let cause = error.source().map(tracing::field::display);
-    tracing::warn!(error = %error, cause, sent = ?error.sent(), "not forwarded");
+    let context = asked.context.as_ref();
+    tracing::warn!(
+        error = %error,
+        cause,
+        sent = ?error.sent(),
+        method = %asked.method,
+        path = asked.uri.path(),
+        trace_id = context.map(|context| context.trace_id().as_str()),
+        "not forwarded"
+    );
     metrics::counter!("onlyonce_upstream_failures_total", "kind" => kind(error.kind()))
         .increment(1);
 

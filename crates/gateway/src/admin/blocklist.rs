@@ -195,10 +195,17 @@ async fn remove(
     headers: HeaderMap,
 ) -> Result<Response, Refusal> {
     let blocklist = listed.blocklist()?;
+    // Who is let in again, for the log: afterwards nobody knows any more.
+    let found = match id.checked_sub(1) {
+        Some(before) => blocklist.entries(Some(EntryId(before)), 1).await?,
+        None => Vec::new(),
+    };
+    let entry = found.first().filter(|entry| entry.id == EntryId(id));
+    let ip = entry.map(|entry| entry.ip.to_string()).unwrap_or_default();
     if !blocklist.remove(EntryId(id)).await? {
         return Err(no_entry());
     }
-    audit("unblock", EntryId(id), "", peer.as_deref(), &headers);
+    audit("unblock", EntryId(id), &ip, peer.as_deref(), &headers);
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -6,6 +6,7 @@ use clap::{Args, Subcommand};
 use onlyonce_pipeline::blocklist::{AddressSet, EntryId};
 
 use super::AdminArgs;
+use crate::config::span;
 
 /// The blocklist of a running gateway.
 #[derive(Clone, Debug, Args)]
@@ -57,7 +58,7 @@ pub struct BlocklistAddArgs {
     #[arg(long, default_value = "")]
     pub remark: String,
     /// For how long, such as 90s, 24h or 7d [default: for ever]
-    #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "TIME", value_parser = span)]
     pub lifetime: Option<Duration>,
 }
 

@@ -146,6 +146,18 @@ fn commands_on_keys() {
 }
 
 #[test]
+fn how_long_an_address_is_refused_is_written_as_in_the_settings() {
+    let said = |time: &str| {
+        let line = ["onlyonce", "blocklist", "add", "10.0.0.1", "--for", time];
+        Cli::try_parse_from(line).map_err(|error| error.to_string())
+    };
+    assert!(said("7d").is_ok() && said("1h30m").is_ok());
+    assert!(said("7").unwrap_err().contains("write \"7s\" for seconds"));
+    let never = said("never").unwrap_err();
+    assert!(never.contains("a duration such as"), "{never}");
+}
+
+#[test]
 fn scopes_by_name() {
     let scope = |text: &str| text.parse::<ScopeSpec>().map(|spec| spec.scope());
     assert_eq!(scope("shared"), Ok(Scope::shared()));

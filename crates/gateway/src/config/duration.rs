@@ -19,6 +19,17 @@ const UNITS: [(&str, Duration); 5] = [
     ("d", Duration::from_secs(DAY)),
 ];
 
+/// A span of time of the command line, written as in the settings.
+pub(crate) fn span(text: &str) -> Result<Duration, String> {
+    Duration::from_text(text).map_err(|remedy| {
+        let expected = Duration::expected();
+        match remedy.into_text() {
+            Some(remedy) => format!("expected {expected}; {remedy}"),
+            None => format!("expected {expected}"),
+        }
+    })
+}
+
 impl Scalar for Duration {
     fn expected() -> Cow<'static, str> {
         "a duration such as \"500ms\", \"10s\" or \"24h\"".into()

@@ -28,6 +28,7 @@ mod size;
 mod source;
 mod tree;
 
+pub(crate) use duration::span;
 pub use elements::access_log::{AccessLogSettings, LineTarget, RowStore, RowUrl};
 pub use elements::admin::AdminSettings;
 pub use elements::auth::{Auth, AuthError, AuthSettings, ModuleKind, ModuleSettings, RouteAuth};

@@ -38,6 +38,10 @@ impl Remedy {
     pub(super) const fn none() -> Self {
         Self(None)
     }
+
+    pub(super) fn into_text(self) -> Option<String> {
+        self.0
+    }
 }
 
 impl<T: Into<String>> From<T> for Remedy {

@@ -98,6 +98,8 @@ async fn the_command_line_blocks_and_unblocks() {
     let removed = gateway.command(["blocklist", "remove", "1"]).await;
     assert!(removed.code == Some(0), "{removed:?}");
     assert_eq!(gateway.get("/").send().await.status, 201);
+    let line = gateway.logs("\"unblock\"").await;
+    assert!(line.contains("\"ip\":\"127.0.0.1\""), "{line}");
 }
 
 #[tokio::test]

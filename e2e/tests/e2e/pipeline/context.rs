@@ -54,6 +54,19 @@ async fn a_replay_carries_a_trace_id_of_its_own() {
 }
 
 #[tokio::test]
+async fn a_failure_to_forward_is_logged_with_the_trace_id_that_the_client_got() {
+    let settings = Settings::before_url("http://127.0.0.1:1")
+        .in_memory()
+        .section("context", "enabled = true");
+    let gateway = Gateway::start(settings).await;
+    let answer = gateway.get("/orders?token=hunter2").send().await;
+    let shown = answer.header("trace-id").expect("a trace ID");
+    let line = gateway.logs("not forwarded").await;
+    assert!(line.contains(shown) && line.contains("/orders"), "{line}");
+    assert!(!line.contains("hunter2"), "{line}");
+}
+
+#[tokio::test]
 async fn refusals_name_the_request_by_its_trace_id() {
     let upstream = Upstream::counting().await;
     let gateway = gateway(&upstream, "enabled = true").await;

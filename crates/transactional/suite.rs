@@ -80,6 +80,17 @@ async fn transfer(
                 _ => Ok("all is well".to_owned()),
             }
         }
+        "read-only" if number == 1 => {
+            let setting = "SET LOCAL transaction_read_only = on";
+            run_raw(&mut tx, setting).await.map_err(failed)?;
+            Ok("all is well".to_owned())
+        }
+        "ended" if number == 1 => {
+            // As by a time-out of the server's.
+            let end = "SELECT pg_terminate_backend(pg_backend_pid())";
+            assert!(run_raw(&mut tx, end).await.is_err());
+            Ok("all is well".to_owned())
+        }
         "slow" => {
             tokio::time::sleep(Duration::from_millis(300)).await;
             Ok(format!("transferred by execution {number}"))
@@ -200,6 +211,8 @@ async fn what_is_not_committed_has_not_happened() {
         ("fail", 500, true, 1),
         ("lie", 503, true, 1),
         ("deferred", 503, true, 1),
+        ("ended", 503, true, 1),
+        ("read-only", 503, true, 1),
     ] {
         let node = Node::new(&server.url(), policy()).await;
         let before = transfers(&pool).await;

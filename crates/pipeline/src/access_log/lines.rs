@@ -99,9 +99,13 @@ impl Lines {
 fn write_all(mut writer: impl Write, messages: &Receiver<Message>, most: usize) {
     let mut text = String::new();
     let mut failing = false;
+    let mut torn = false;
     while let Ok(first) = messages.recv() {
         let mut flushed = Vec::new();
         text.clear();
+        if torn {
+            text.push('\n');
+        }
         // What has come in the meantime is written at once, with an end to it.
         for message in std::iter::once(first).chain(messages.try_iter().take(most)) {
             match message {
@@ -112,9 +116,13 @@ fn write_all(mut writer: impl Write, messages: &Receiver<Message>, most: usize) 
                 Message::Flush(done) => flushed.push(done),
             }
         }
-        let written = writer
-            .write_all(text.as_bytes())
-            .and_then(|()| writer.flush());
+        let (done, written) = write(&mut writer, text.as_bytes());
+        // The disk was full, say: what comes next is not to stand on the same line.
+        torn = match text.as_bytes()[..done].last() {
+            _ if written.is_ok() => false,
+            Some(last) => *last != b'\n',
+            None => torn,
+        };
         if let Err(error) = &written {
             counter!("onlyonce_access_log_lines_failed_total").increment(1);
             if !failing {
@@ -127,6 +135,20 @@ fn write_all(mut writer: impl Write, messages: &Receiver<Message>, most: usize) 
             let _ = done.send(());
         }
     }
+}
+
+/// Says how much was written, and whether that was all.
+fn write(writer: &mut impl Write, bytes: &[u8]) -> (usize, io::Result<()>) {
+    let mut done = 0;
+    while done < bytes.len() {
+        match writer.write(&bytes[done..]) {
+            Ok(0) => return (done, Err(io::ErrorKind::WriteZero.into())),
+            Ok(more) => done += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return (done, Err(error)),
+        }
+    }
+    (done, writer.flush())
 }
 
 impl fmt::Debug for Lines {

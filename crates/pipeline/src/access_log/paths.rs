@@ -77,7 +77,8 @@ impl fmt::Debug for Paths {
     }
 }
 
-fn is_plain(path: &str) -> bool {
+/// Whether every server reads the path alike.
+pub(super) fn is_plain(path: &str) -> bool {
     let lower = path.to_ascii_lowercase();
     let encoded = ["%2e", "%2f", "%5c", "%25", "%3b", "%00"];
     let segments = path.strip_prefix('/').map(|rest| rest.split('/'));

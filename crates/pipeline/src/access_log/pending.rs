@@ -143,7 +143,9 @@ impl Open {
         }
         if let Some(rows) = &self.shared.rows
             && self.keeps_row
-            && self.rules.keeps_row(&entry.module, entry.code())
+            && self
+                .rules
+                .keeps_row(&entry.module, entry.asked.uri.path(), entry.code())
         {
             rows.offer(move || entry.row());
         }

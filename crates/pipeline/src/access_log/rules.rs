@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::paths::is_plain;
 use super::{Paths, Redaction};
 use crate::Code;
 
@@ -40,7 +41,9 @@ impl Rules {
         self
     }
 
-    /// Keeps rows of requests to these modules alone; of all when there are none.
+    /// Keeps rows of requests to these modules alone; of all when there are none. A path that
+    /// another server could read as one of another module (`/%61dmin`, `/shop/../admin`) always
+    /// has its row.
     #[must_use]
     pub fn with_modules(mut self, modules: impl IntoIterator<Item = impl Into<String>>) -> Self {
         self.modules = modules.into_iter().map(Into::into).collect();
@@ -82,8 +85,12 @@ impl Rules {
         self
     }
 
-    pub(super) fn keeps_row(&self, module: &str, code: Option<Code>) -> bool {
-        let is_wanted = self.modules.is_empty() || self.modules.iter().any(|it| it == module);
+    pub(super) fn keeps_row(&self, module: &str, path: &str, code: Option<Code>) -> bool {
+        let is_wanted = self.modules.is_empty()
+            || self.modules.iter().any(|it| it.eq_ignore_ascii_case(module))
+            // Which module it reaches depends on who reads it.
+            || module.contains('%')
+            || !is_plain(path);
         is_wanted && code.is_none_or(|code| !self.skip_codes.contains(&code))
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use onlyonce::{Principal, RouteLabel, RoutePolicy};
+use onlyonce_pipeline::auth::is_name_of_identity;
 use onlyonce_pipeline::cors::requested_method;
 
 use crate::config::RouteTable;
@@ -126,6 +127,8 @@ fn principal_in(headers: &HeaderMap, name: &HeaderName) -> Option<Principal> {
         return None;
     }
     Some(match String::from_utf8(bytes) {
+        // Only a login makes such a caller.
+        Ok(text) if is_name_of_identity(&text) => Principal::new(format!("\0{text}")),
         Ok(text) => Principal::new(text),
         // No header's value has a NUL, so that no other name is spelled like this.
         Err(error) => {
@@ -180,6 +183,13 @@ mod tests {
     fn hazard_48_a_name_slipped_in_beside_the_true_one_is_nobody_s() {
         let slipped = principal(&[b"victim", b"mallory"]).unwrap();
         assert!(slipped != "victim" && slipped != "mallory", "{slipped}");
+    }
+
+    #[test]
+    fn hazard_48_nobody_takes_the_name_of_a_login() {
+        let forged = principal(&[b"5:admin:1:7"]).unwrap();
+        assert_ne!(forged, "5:admin:1:7");
+        assert_eq!(principal(&[b"5:admin:x"]).as_deref(), Some("5:admin:x"));
     }
 
     #[test]

@@ -81,7 +81,7 @@ pub use layer::AuthLayer;
 pub use module::{Module, ModuleError, PolicyPaths, Steps};
 pub use roles::{RolePolicy, RolePolicyError, Roles};
 pub use routes::{RoutePattern, RouteSyntaxError};
-pub use service::Auth;
+pub use service::{Auth, is_name_of_identity};
 pub use store::{DiskTokenStore, MemoryTokenStore, SharedTokenStore, TokenStore, TokenStoreError};
 pub use texts::AuthRejection;
 pub use tokens::{

@@ -195,6 +195,21 @@ fn principal(identity: &Identity) -> Principal {
     Principal::new(format!("{}:{app}:{}:{id}", app.len(), id.len()))
 }
 
+/// Whether a [`Principal`] of this name would be one of an identity's: whoever names principals in
+/// another way must not give that to anybody.
+#[must_use]
+pub fn is_name_of_identity(name: &str) -> bool {
+    let part = |text: &str| -> Option<usize> { text.split_once(':')?.0.parse().ok() };
+    let read = || {
+        let app = part(name)?;
+        let rest = &name[name.find(':')? + 1..];
+        let rest = rest.get(app..)?.strip_prefix(':')?;
+        let id = part(rest)?;
+        Some(rest.len() == rest.find(':')? + 1 + id)
+    };
+    read().unwrap_or(false)
+}
+
 fn header_value(text: &str) -> Option<HeaderValue> {
     let mut value = String::with_capacity(text.len());
     for byte in text.bytes() {
@@ -236,5 +251,30 @@ fn remove_forged(headers: &mut HeaderMap, removed: &[HeaderName]) {
 impl<S> fmt::Debug for Auth<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Auth")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identities_are_known_by_their_names() {
+        for (app, id) in [("admin", "7"), ("a:b", "1:2"), ("büro", "é"), ("x", "")] {
+            let name = principal(&Identity::new(id, app));
+            assert!(is_name_of_identity(name.as_str()), "{}", name.as_str());
+        }
+        for name in [
+            "",
+            "alice",
+            "5:admin:1:77",
+            "5:admin:1",
+            "4:admin:1:7",
+            "99:admin:1:7",
+            ":admin:1:7",
+            "2:é:1:7x",
+        ] {
+            assert!(!is_name_of_identity(name), "{name}");
+        }
     }
 }

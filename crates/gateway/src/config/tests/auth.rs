@@ -190,6 +190,41 @@ fn faults_of_auth_of_routes() {
     ]));
 }
 
+#[test]
+fn contradictions_of_auth() {
+    let with = |settings: &str, modules: &str| format!("[auth]\n{SECRET}{settings}{modules}");
+    let roles = "roles = \"FILES/roles.csv\"\n";
+    snapshot!(gallery_with_files(&[
+        with("user_header = \"X-User\"\nrole_header = \"x_user\"\n", API),
+        with("user_header = \"Host\"\n", API),
+        with("role_header = \"authorization\"\n", API),
+        with("", &format!("{API}app = \"\"\n")),
+        with("ticket_expires = \"1m\"\n", API),
+        with("", "[[auth.module]]\nname = \"websocket\"\n"),
+        with("super_roles = [\"root\"]\n", API),
+        with(&format!("{roles}super_roles = [\"root\", \"\"]\n"), ADMIN),
+        with(roles, &format!("{ADMIN}prefix = \"/console\"\n")),
+        with(
+            roles,
+            &format!("{ADMIN}prefix = \"/console\"\npolicy_paths = \"behind-prefix\"\n")
+        ),
+        with(
+            "",
+            &format!(
+                "{API}login_exempt = [\"/api/{{*rest}}\"]\n\
+                 [[route]]\npath = \"/api/keys/{{id}}\"\nauth = \"api\"\n"
+            )
+        ),
+        with(
+            "",
+            &format!(
+                "{API}login_exempt = [\"POST /api/login\"]\n\
+                 [[route]]\npath = \"/api/{{*rest}}\"\nauth = \"api\"\n"
+            )
+        ),
+    ]));
+}
+
 fn settings_of(text: &str) -> AuthSettings {
     whole_settings_of(text).auth
 }

@@ -109,6 +109,11 @@ impl RolePolicy {
         self.rules.is_empty()
     }
 
+    /// The paths that lines are about, with `*` where all that begins so is meant.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        self.rules.iter().map(|rule| &*rule.object)
+    }
+
     /// Whether a line is about this very path, and not about all that begins like it, and of the
     /// usual methods about none but these; no methods stand for all. For finding lines that can
     /// have no effect.

@@ -1,5 +1,6 @@
 //! `[auth]`: who calls, and what they may do.
 
+mod contradictions;
 mod keys;
 mod module;
 
@@ -213,6 +214,7 @@ impl RawAuth {
             read: read.finish(),
         };
         settings.check(&section, report);
+        contradictions::explain(&settings, &section, routes, report);
         if settings.raw.module.is_empty() {
             settings.modules.clear();
         }

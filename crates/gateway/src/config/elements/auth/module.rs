@@ -57,14 +57,14 @@ pub struct ModuleSettings {
     pub kind: ModuleKind,
     /// What tokens say in their claim `app`.
     pub app: String,
-    prefix: Option<String>,
-    policy_paths: PolicyPaths,
-    login_exempt: Vec<RoutePattern>,
+    pub(super) prefix: Option<String>,
+    pub(super) policy_paths: PolicyPaths,
+    pub(super) login_exempt: Vec<RoutePattern>,
     permission_exempt: Vec<RoutePattern>,
     /// What `[[route]]` gives it.
-    routes: Vec<RoutePattern>,
+    pub(super) routes: Vec<RoutePattern>,
     /// Where it stands.
-    path: Path,
+    pub(super) path: Path,
 }
 
 /// What a request of a module needs.
@@ -276,6 +276,10 @@ impl RawModule {
                 return None;
             }
         };
+        if self.app.as_deref() == Some("") {
+            let help = "leave it out: it is the module's name then";
+            report.invalid(&path.key("app"), "an empty name", help);
+        }
         let prefix = self
             .prefix
             .clone()
@@ -298,6 +302,10 @@ impl RawModule {
 }
 
 impl ModuleSettings {
+    pub(super) fn has_roles(&self) -> bool {
+        self.kind == ModuleKind::Roles
+    }
+
     fn report_no_requests(&self, report: &mut Report<'_>) {
         let path = self.path.key("prefix");
         if report.was_faulty(&path) {

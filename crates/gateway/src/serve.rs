@@ -173,6 +173,7 @@ impl Gateway {
                 }),
                 prometheus,
                 reloader,
+                hosts: settings.admin.hosts().map(Box::from).collect(),
                 closing: closing.clone(),
             };
             // Operators can look on while the rest drains, but must not hold up the end.

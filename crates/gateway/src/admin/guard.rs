@@ -1,6 +1,8 @@
 //! Keeps web pages that an operator happens to visit away from the admin API.
 
-use axum::extract::Request;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
 use axum::http::{HeaderMap, HeaderName, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse as _, Response};
@@ -13,11 +15,21 @@ pub(crate) const ADMIN_HEADER: HeaderName = HeaderName::from_static("onlyonce-ad
 /// Who makes a change, for the audit.
 pub(crate) const OPERATOR_HEADER: HeaderName = HeaderName::from_static("onlyonce-operator");
 
-pub(super) async fn refuse_foreign_pages(request: Request, next: Next) -> Response {
+/// The names by which the admin listener is called, besides its address and `localhost`.
+pub(crate) type Hosts = Arc<[Box<str>]>;
+
+pub(super) async fn refuse_foreign_pages(
+    State(hosts): State<Hosts>,
+    request: Request,
+    next: Next,
+) -> Response {
     let headers = request.headers();
-    let problem = if !is_own_host(headers) {
+    let problem = if !is_own_host(headers, &hosts) {
         // DNS rebinding: a page's own name that points to this machine.
-        Some("call the admin API by its IP address or as localhost")
+        Some(
+            "call the admin API by its IP address or as localhost, or write its name into `hosts` \
+             of [admin]",
+        )
     } else if request.method() != Method::GET && !headers.contains_key(ADMIN_HEADER) {
         Some("send the header `Onlyonce-Admin: 1` with calls that change something")
     } else {
@@ -29,7 +41,7 @@ pub(super) async fn refuse_foreign_pages(request: Request, next: Next) -> Respon
     }
 }
 
-fn is_own_host(headers: &HeaderMap) -> bool {
+fn is_own_host(headers: &HeaderMap, hosts: &[Box<str>]) -> bool {
     let Some(host) = headers.get(header::HOST) else {
         // HTTP/2 without a Host field, or HTTP/1.0: no browser.
         return true;
@@ -42,7 +54,10 @@ fn is_own_host(headers: &HeaderMap) -> bool {
         return false;
     };
     let name = authority.host().trim_matches(['[', ']']);
-    name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok()
+    let is_named = |own: &str| name.eq_ignore_ascii_case(own);
+    is_named("localhost")
+        || name.parse::<std::net::IpAddr>().is_ok()
+        || hosts.iter().any(|own| is_named(own))
 }
 
 #[cfg(test)]
@@ -50,11 +65,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_addresses_and_localhost_are_hosts_of_ours() {
+    fn only_addresses_and_names_of_ours_are_our_hosts() {
         let host = |value: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, value.parse().unwrap());
-            is_own_host(&headers)
+            is_own_host(&headers, &["gateway.internal".into()])
         };
         for own in [
             "127.0.0.1:9090",
@@ -62,6 +77,8 @@ mod tests {
             "LOCALHOST:9090",
             "[::1]:9090",
             "10.0.0.7",
+            "gateway.internal:9090",
+            "Gateway.Internal",
         ] {
             assert!(host(own), "{own}");
         }
@@ -69,6 +86,9 @@ mod tests {
             "evil.example",
             "127.0.0.1.evil.example",
             "localhost.evil.example",
+            "gateway.internal.evil.example",
+            "gateway",
+            "user@gateway.internal.evil.example",
             "",
         ] {
             assert!(!host(foreign), "{foreign}");

@@ -11,7 +11,7 @@ mod read_only;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::middleware::from_fn;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use metrics_exporter_prometheus::PrometheusHandle;
 use onlyonce_pipeline::blocklist::Blocklist;
@@ -25,6 +25,7 @@ use crate::reload::Reloader;
 
 pub(crate) use api::{Found, KeyEntry, KeyList, Resolve, ScopeSpec, Sought};
 pub(crate) use blocklist::{BlockDraft, BlockEntry, BlockList};
+use guard::Hosts;
 pub(crate) use guard::{ADMIN_HEADER, OPERATOR_HEADER};
 pub(crate) use metrics::{Tally, describe as describe_metrics};
 
@@ -42,12 +43,15 @@ pub(crate) struct Admin {
     pub(crate) prometheus: PrometheusHandle,
     pub(crate) tally: Tally,
     pub(crate) reloader: Arc<Reloader>,
+    /// The names by which it is called.
+    pub(crate) hosts: Hosts,
     /// Cancelled once the shutdown has begun.
     pub(crate) closing: CancellationToken,
 }
 
 /// The admin listener's service.
 pub(crate) fn router(admin: Admin) -> Router {
+    let guard = from_fn_with_state(Arc::clone(&admin.hosts), guard::refuse_foreign_pages);
     let guarded = Router::new()
         .route("/api/keys", get(api::list))
         .route("/api/keys/count", get(api::count))
@@ -58,7 +62,7 @@ pub(crate) fn router(admin: Admin) -> Router {
         .merge(blocklist::router(admin.blocklist.clone()))
         .merge(read_only::router(admin.read_only.clone()))
         .merge(auth::router(admin.logins.clone()))
-        .layer(from_fn(guard::refuse_foreign_pages));
+        .layer(guard.clone());
     let console = admin.console.clone().map(console::router);
     let console = console.unwrap_or_default();
     Router::new()
@@ -67,5 +71,5 @@ pub(crate) fn router(admin: Admin) -> Router {
         .route("/metrics", get(metrics::render))
         .merge(guarded)
         .with_state(admin)
-        .merge(console.layer(from_fn(guard::refuse_foreign_pages)))
+        .merge(console.layer(guard))
 }

@@ -120,6 +120,8 @@ fn unknown_settings() {
 #[test]
 fn wrong_values() {
     snapshot!(gallery(&[
+        "[admin]\nhosts = [\"http://gateway:9090\"]\n",
+        "[admin]\nhosts = [\"my gateway\"]\n",
         "[idempotency]\nlease = 10\n",
         "[idempotency]\nlease = \"10\"\n",
         "[idempotency]\nlease = \"10 parsecs\"\n",
@@ -634,7 +636,7 @@ fn a_secret_in_a_file_is_read_without_its_line_break() {
 const EVERYTHING: &str = r#"
 listen = "127.0.0.2:81"
 upstream = ["https://a.example:8443", "http://[::1]:3000"]
-admin.listen = "off"
+admin = { listen = "off", hosts = ["gateway.internal"] }
 proxy = { connect_timeout = "1s", response_timeout = "1m30s", idle_timeout = "2s", total_timeout = "10m", pool_max_idle = 0, pool_idle_timeout = "0s", h2c = true, host = "upstream", max_failures = 0, cooldown = "1s", insecure_skip_verify = true, trust_forwarded = true, via = "off", tunnel_idle_timeout = "1s", max_header_bytes = "1MiB" }
 limits = { max_connections = 1, max_header_bytes = "1MiB", max_headers = 8, header_timeout = "1s", body_idle_timeout = "1s", keep_alive_timeout = "1s", tls_handshake_timeout = "1s", max_concurrent_streams = 1, max_tls_handshakes = 1, write_timeout = "1s", max_request_body = 1000, drain_timeout = "0s" }
 log = { format = "json", level = "trace" }

@@ -402,3 +402,32 @@ async fn hazard_03_a_claim_that_arrives_very_late_is_given_back_after_a_lease() 
     until("it is given back", || slow.store.entries().is_empty()).await;
     assert_eq!(app.send(post("k", "x")).await.text(), "1");
 }
+
+#[tokio::test(start_paused = true)]
+async fn hazard_03_a_claim_that_arrives_after_its_repetition_was_refused_is_given_back() {
+    // The owner's claim is in time; the duplicate's first call is not.
+    let slow = Slow::new(&[2], true);
+    let done = Arc::new(tokio::sync::Notify::new());
+    let waits = Arc::clone(&done);
+    let app = App::new(&IdempotencyLayer::new(slow.clone()), move |n, _| {
+        let waits = Arc::clone(&waits);
+        async move {
+            if n == 1 {
+                waits.notified().await;
+            }
+            let status = if n == 1 { 500 } else { 200 };
+            let response = Response::builder().status(status);
+            response.body(full(n.to_string())).unwrap()
+        }
+    });
+    let owner = tokio::spawn(app.start(post("k", "x")));
+    until("it is executed", || app.executions() == 1).await;
+    let refused = app.send(post("k", "x")).await;
+    assert_eq!(refused.outcome(), Outcome::InProgress);
+    done.notify_one();
+    assert_eq!(owner.await.unwrap().status(), 500);
+    assert!(slow.store.entries().is_empty(), "it was released");
+    assert!(matches!(slow.arrive().await, Claim::Won(_)));
+    is_given_back(&slow).await;
+    assert_eq!(app.send(post("k", "x")).await.text(), "2");
+}

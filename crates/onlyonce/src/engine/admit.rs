@@ -36,18 +36,23 @@ pub(crate) struct Admittance<'a> {
     pub(crate) label: Box<str>,
 }
 
-/// Gives a claim back if the request is dropped while its claim is under way (hazards 3, 17).
+/// Gives a claim back that the request leaves behind, however it ends (hazards 3, 17).
 struct UnderWay<'a> {
     engine: &'a Engine,
     attempt: &'a Attempt,
     limit: Duration,
+    /// It may have landed.
     armed: bool,
+    /// It has been answered; earlier calls of it may still reach the store.
+    stragglers: bool,
 }
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
         if self.armed {
             self.engine.disown(self.attempt, self.limit);
+        } else if self.stragglers {
+            self.engine.disown_stragglers(self.attempt, self.limit);
         }
     }
 }
@@ -79,7 +84,13 @@ impl Admittance<'_> {
         };
         let patience = Instant::now() + policy.wait_timeout;
         let mut place = None;
-        let mut stragglers = false;
+        let mut under_way = UnderWay {
+            engine,
+            attempt: &attempt,
+            limit: policy.store_timeout,
+            armed: false,
+            stragglers: false,
+        };
         loop {
             // Watch before looking, so that no change falls between the two. The first look is
             // made without: most requests never wait.
@@ -95,27 +106,22 @@ impl Admittance<'_> {
             };
 
             let claimed_at = Instant::now();
-            let mut under_way = UnderWay {
-                engine,
-                attempt: &attempt,
-                limit: policy.store_timeout,
-                armed: true,
-            };
+            under_way.armed = true;
             let claim = engine.claim(&attempt, policy.store_timeout).await;
             // A claim that failed for sure left nothing, and one that was not sent neither; one that
             // timed out may have landed.
             let may_have_landed =
                 |error: &StoreError| error.is_retryable() && error.retry_after().is_none();
             under_way.armed = claim.as_ref().is_err_and(may_have_landed);
-            drop(under_way);
             let claim = claim.map(|answered| {
-                stragglers |= answered.stragglers;
+                under_way.stragglers |= answered.stragglers;
                 answered.claim
             });
             let record = match claim {
                 Ok(Claim::Won(lease)) if engine.is_closing() => {
                     // Shut down in the meantime. On a task of its own: the client may hang up.
                     let (engine, limit) = (engine.clone(), policy.store_timeout);
+                    let attempt = attempt.clone();
                     engine.clone().spawn(async move {
                         if engine.give_back(&lease, limit, limit).await.is_err() {
                             engine.disown(&attempt, limit);
@@ -124,6 +130,8 @@ impl Admittance<'_> {
                     return Admission::Closing;
                 }
                 Ok(Claim::Won(lease)) => {
+                    // The owner's from here on.
+                    let stragglers = std::mem::take(&mut under_way.stragglers);
                     let owner = Owner::new(engine, policy, &attempt, lease, claimed_at, stragglers);
                     return Admission::Won(owner, entered);
                 }

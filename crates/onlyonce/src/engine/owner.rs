@@ -280,6 +280,9 @@ impl Owner {
             ..self.attempt.clone()
         };
         let answered = self.engine.claim(&attempt, limit).await;
+        if answered.as_ref().is_ok_and(|answered| answered.stragglers) {
+            self.engine.disown_stragglers(&attempt, limit);
+        }
         match answered.map(|answered| answered.claim) {
             Ok(Claim::Held(record)) => {
                 let fingerprint = attempt.fingerprint.as_ref();

@@ -54,10 +54,12 @@ impl PostgresSink {
     /// Whether [`connect`](Self::connect) would succeed. Changes nothing.
     ///
     /// # Errors
-    /// When the URL is malformed, the database can't be reached, or its table is of a newer version.
+    /// When the URL is malformed, the database can't be reached, its table is of a newer version,
+    /// or it can't hold every text.
     pub async fn examine(url: &str) -> Result<(), SinkError> {
         let looking = async {
             let mut connection = reach(&options(url)?).await?;
+            holds_every_text(&mut connection).await?;
             let version = version(&mut connection).await?.unwrap_or(0);
             connection.close().await?;
             not_newer(version)
@@ -105,6 +107,23 @@ async fn reach(options: &PgConnectOptions) -> Result<PgConnection, BoxError> {
     Ok(connected?)
 }
 
+/// A single text with a sign that the database lacks would keep its whole batch out, and anybody can
+/// send one.
+async fn holds_every_text(connection: &mut PgConnection) -> Result<(), BoxError> {
+    let encoding: String = sqlx::query_scalar("SHOW server_encoding")
+        .fetch_one(connection)
+        .await?;
+    // The second takes every byte as it comes.
+    if !["UTF8", "SQL_ASCII"].contains(&&*encoding) {
+        let narrow = format!(
+            "its encoding is {encoding}, in which not every text can be written: make one with \
+             CREATE DATABASE … ENCODING 'UTF8' TEMPLATE template0"
+        );
+        return Err(narrow.into());
+    }
+    Ok(())
+}
+
 /// Of the tables that are there; `None` where there are none.
 async fn version(connection: &mut PgConnection) -> Result<Option<usize>, BoxError> {
     let known = "SELECT to_regclass('onlyonce_access_log_version') IS NOT NULL";
@@ -134,6 +153,7 @@ async fn migrate(pool: &PgPool) -> Result<(), BoxError> {
     sqlx::query("SELECT pg_advisory_xact_lock(hashtext('onlyonce'), hashtext('access log'))")
         .execute(&mut *transaction)
         .await?;
+    holds_every_text(&mut transaction).await?;
     let found = match version(&mut transaction).await? {
         Some(found) => found,
         None => {

@@ -56,6 +56,29 @@ async fn postgres_keeps_the_contract() {
     }
 }
 
+#[tokio::test]
+async fn a_database_that_cannot_hold_every_text_is_refused() {
+    let server = start_postgres();
+    let mut connection = PgConnection::connect(&server.url()).await.unwrap();
+    let make = "CREATE DATABASE narrow ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0";
+    sqlx::raw_sql(make).execute(&mut connection).await.unwrap();
+    let url = server.url();
+    let (rest, query) = url.split_once('?').unwrap_or((&url, ""));
+    let host = &rest[..rest.rfind('/').unwrap()];
+    let url = format!("{host}/narrow?{query}");
+    // One row with a sign that it lacks would keep a whole batch out.
+    for error in [
+        PostgresSink::connect(&url).await.unwrap_err(),
+        PostgresSink::examine(&url).await.unwrap_err(),
+    ] {
+        let source = error.source().unwrap().to_string();
+        assert!(
+            source.contains("LATIN1") && source.contains("ENCODING 'UTF8'"),
+            "{source}"
+        );
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_wait_while_the_database_is_away_and_come_once() {
     let mut server = start_postgres();

@@ -121,6 +121,8 @@ async fn a_good_store_has_no_faults() {
     assert!(counts.replayed > counts.keys, "{report}");
     assert!(counts.in_progress > 0 && counts.mismatch > 0, "{report}");
     assert!(counts.connection_errors > 0, "{report}");
+    // Nothing went wrong: there is nothing that nobody knows.
+    assert_eq!(counts.keys_unknown, 0, "{report}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,5 +1,6 @@
 //! Collects problems and puts each to the place where the setting in question was made.
 
+use std::path::Path as FilePath;
 use std::time::Duration;
 
 use super::error::{Problem, SourceFile, Warning};
@@ -78,12 +79,19 @@ impl<'t> Report<'t> {
     }
 
     /// Warns of the first of these settings that was made, as what it belongs to is off.
-    pub(super) fn useless(&mut self, paths: &[Path], title: &str, section: &str) {
+    pub(super) fn useless(&mut self, paths: &[Path], title: &str, help: &str) {
         if let Some(path) = paths.iter().find(|path| self.is_set(path)) {
-            let problem = Problem::new(title)
-                .label("this has no effect")
-                .help(format!("add `enabled = true` to {section}"));
+            let problem = Problem::new(title).label("this has no effect").help(help);
             self.warn(path, problem);
+        }
+    }
+
+    /// Reports a file that can't be made, as its folder is not there.
+    pub(super) fn in_a_folder(&mut self, file: &FilePath, path: &Path) {
+        let folder = file.parent().filter(|folder| *folder != "");
+        if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
+            let label = format!("there is no folder {}", folder.display());
+            self.invalid(path, label, "make it, or name a file in another one");
         }
     }
 

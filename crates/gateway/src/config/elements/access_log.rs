@@ -181,14 +181,15 @@ impl AccessLogSettings {
                 "linger",
             ];
             let keys = keys.map(|key| section.key(key));
-            report.useless(&keys, "the access log is off", "`[access_log]`");
+            let help = "add `enabled = true` to `[access_log]`";
+            report.useless(&keys, "the access log is off", help);
             return;
         }
         if let Some(LineTarget::File(file)) = &self.lines {
-            in_a_folder(file, &section.key("lines"), report);
+            report.in_a_folder(file, &section.key("lines"));
         }
         if let Some(RowStore::Sqlite(file)) = &self.store {
-            in_a_folder(file, &section.key("store"), report);
+            report.in_a_folder(file, &section.key("store"));
         }
         if self.lines.is_none() && self.store.is_none() {
             let problem = Problem::new("the access log goes nowhere")
@@ -241,15 +242,6 @@ impl AccessLogSettings {
             LogFormat::Text => LineFormat::Text,
             LogFormat::Json => LineFormat::Json,
         }
-    }
-}
-
-/// Reports a file that can't be made, as its folder is not there.
-fn in_a_folder(file: &std::path::Path, path: &Path, report: &mut Report<'_>) {
-    let folder = file.parent().filter(|folder| *folder != "");
-    if let Some(folder) = folder.filter(|folder| !folder.is_dir()) {
-        let label = format!("there is no folder {}", folder.display());
-        report.invalid(path, label, "make it, or name a file in another one");
     }
 }
 

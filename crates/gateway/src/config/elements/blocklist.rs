@@ -73,7 +73,10 @@ impl BlocklistSettings {
         }
         if !self.enabled {
             let keys = ["store", "poll", "capacity"].map(|key| section.key(key));
-            report.useless(&keys, "the blocklist is off", "`[blocklist]`");
+            let help = "add `enabled = true` to `[blocklist]`";
+            report.useless(&keys, "the blocklist is off", help);
+        } else if let Some(As(BlocklistUrl(StoreUrl::File(file)))) = &self.store {
+            report.in_a_folder(file, &section.key("store"));
         }
     }
 

@@ -45,7 +45,8 @@ impl ReadOnlySettings {
         }
         if !self.is_there() {
             let keys = ["methods", "exempt"].map(|key| Path::of(&["read_only", key]));
-            report.useless(&keys, "read-only mode is off", "`[read_only]`");
+            let help = "add `enabled = true`, or `switchable = true` to turn it on later";
+            report.useless(&keys, "read-only mode is off", help);
         }
     }
 

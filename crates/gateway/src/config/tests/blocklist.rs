@@ -15,6 +15,7 @@ fn faults_of_the_blocklist() {
         "[blocklist]\nenabled = true\nstore = \"sqlite:blocklist.db\"\n",
         "[blocklist]\nenabled = true\nstore = \"redis://:hunter2@127.0.0.1:port\"\n",
         "[blocklist]\nenabled = true\nstore = 3\n",
+        "[blocklist]\nenabled = true\nstore = \"file:no-such-folder/blocklist.json\"\n",
         "[blocklist]\nenabled = true\npoll = \"1ms\"\n",
         "[blocklist]\nenabled = true\npoll = 3\n",
         "[blocklist]\nenabled = true\ncapacity = 0\n",

@@ -9,7 +9,58 @@
 //! mode, auth, idempotency, input filter, envelope, handler. Auth stands before the filter, so
 //! that strangers can't probe what is valid; idempotency inside auth, as keys belong to a
 //! caller, and outside of the envelope, so that it records what clients really get. A request
-//! that a layer refuses goes no further in.
+//! that a layer refuses goes no further in. [`Pipeline`] keeps that order:
+//!
+//! ```
+//! # #[cfg(all(feature = "envelope", feature = "cors", feature = "axum"))]
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use axum::{Router, routing::post};
+//! use onlyonce::IdempotencyLayer;
+//! use onlyonce_memory::MemoryStore;
+//! use onlyonce_pipeline::cors::{Cors, CorsLayer};
+//! use onlyonce_pipeline::envelope::{Envelope, EnvelopeLayer};
+//! use onlyonce_pipeline::{Answers, Code, Error, Pipeline};
+//!
+//! async fn order() -> Result<Envelope<u64>, Error> {
+//!     let in_stock = 7;
+//!     if in_stock == 0 {
+//!         return Err(Error::new(Code::new(30001), "out of stock"));
+//!     }
+//!     Ok(Envelope::new(in_stock))
+//! }
+//!
+//! let answers = Answers::new();
+//! let cors = Cors::new().with_origins(["https://shop.example"])?;
+//! let app: Router = Router::new().route("/orders", post(order)).layer(
+//!     Pipeline::new(answers.clone())
+//!         .with_envelope(EnvelopeLayer::new(answers))
+//!         .with_cors(CorsLayer::new(&cors)?)
+//!         .with_idempotency(IdempotencyLayer::new(MemoryStore::new())),
+//! );
+//! # let _ = app;
+//! # Ok(())
+//! # }
+//! # #[cfg(not(all(feature = "envelope", feature = "cors", feature = "axum")))]
+//! # fn main() {}
+//! ```
+//!
+//! # Features
+//! | feature | module |
+//! |---|---|
+//! | `access-log` | `access_log`: a line and a row for each request |
+//! | `client-addr` | `client_addr`: the client's address behind proxies |
+//! | `cors` | `cors`: which pages of other origins may use the service |
+//! | `blocklist` | `blocklist`: who is refused, and who alone is let in |
+//! | `read-only` | `read_only`: a system that can be looked at, and not changed |
+//! | `auth` | `auth`: who calls, and what they may do |
+//! | `filter`, `schema` | `filter`: input that is sound, by types or by JSON Schema |
+//! | `envelope` | `envelope`: one form for every answer |
+//! | `axum` | answers as axum's responses |
+//! | `full` | all of these |
+//!
+//! None is on by default. Machines that share a blocklist or sessions use
+//! `onlyonce-pipeline-redis` or `onlyonce-pipeline-postgres`, and `onlyonce-access-log-sqlx` keeps
+//! rows of the access log.
 
 #[cfg(feature = "access-log")]
 pub mod access_log;

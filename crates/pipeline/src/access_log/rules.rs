@@ -8,6 +8,22 @@ use crate::Code;
 
 /// What is logged of which requests. Lines are written for all of them but those on
 /// [`skip_paths`](Self::with_skip_paths); rows are kept of fewer where the rules say so.
+///
+/// # Example
+/// ```
+/// use onlyonce_pipeline::Code;
+/// use onlyonce_pipeline::access_log::{Paths, Redaction, Rules};
+///
+/// # fn main() -> Result<(), onlyonce_pipeline::access_log::PathsError> {
+/// let rules = Rules::new()
+///     .with_modules(["admin", "api"])
+///     .with_skip_codes([Code::new(61)])
+///     .with_skip_paths(Paths::new(["/healthz"])?)
+///     .with_skip_bodies(Paths::new(["/upload/{*rest}"])?)
+///     .with_redaction(Redaction::new().with_fields(["card_number"]));
+/// # let _ = rules;
+/// # Ok(()) }
+/// ```
 #[derive(Clone, Debug)]
 pub struct Rules {
     pub(super) enabled: bool,

@@ -5,6 +5,16 @@ use std::fmt;
 use serde_json::{Map, Value};
 
 /// Who calls, as an authentication layer has found out.
+///
+/// # Example
+/// ```
+/// use onlyonce_pipeline::context::Identity;
+///
+/// let editor = Identity::new("7", "admin").with_role("editor").with_claim("name", "Li");
+/// assert_eq!(editor.claims["name"], "Li");
+/// // What a login says stays out of logs.
+/// assert!(!format!("{editor:?}").contains("Li"));
+/// ```
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub struct Identity {

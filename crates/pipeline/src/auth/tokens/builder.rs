@@ -10,6 +10,28 @@ use super::{Inner, LONGEST, Rules, TokenKeys, Tokens};
 use crate::auth::store::SharedTokenStore;
 
 /// Sets up [`Tokens`]; [`build`](Self::build) checks that it can work.
+///
+/// # Example
+/// ```
+/// use std::time::Duration;
+///
+/// use onlyonce_pipeline::auth::{MemoryTokenStore, TokenKeys, Tokens};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let keys = TokenKeys::hs256(b"Jb2kz0vLq8dYw5Rt7XcN3mPs6UaHf1Ge")?;
+/// let tokens = Tokens::builder("admin", keys.clone())
+///     .with_store(MemoryTokenStore::new())
+///     .with_expires(Duration::from_secs(8 * 3600))
+///     .with_refresh_interval(Duration::from_secs(1800))
+///     .with_multi_login(false) // a later login ends the earlier one
+///     .build()?;
+/// # let _ = tokens;
+///
+/// // What can't work is said when it is set up.
+/// let forgetful = Tokens::builder("admin", keys).with_multi_login(false).build();
+/// assert!(forgetful.is_err_and(|error| error.to_string().contains("without a token store")));
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 #[must_use]
 pub struct TokensBuilder {

@@ -25,6 +25,9 @@ pub(super) fn router<S>(logins: Logins) -> Router<S> {
         .with_state(logins)
 }
 
+/// Of a user's ID, so many characters stand in the audit.
+const LONGEST_SHOWN: usize = 256;
+
 /// Who logs in.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -81,11 +84,11 @@ async fn login(
     Json(who): Json<Login>,
 ) -> Result<Json<Issued>, Refusal> {
     let tokens = tokens(&logins, &module)?;
-    audit("login", &module, &who.id, peer, &headers);
     let mut identity = Identity::new(who.id, tokens.app());
     identity.role = who.role;
     identity.claims = who.claims;
     let issued = tokens.login(&identity).await.map_err(refused)?;
+    audit("login", &module, &identity.id, peer, &headers);
     Ok(Json(Issued {
         token: issued.token,
         expires_in_seconds: issued.expires_in.as_secs(),
@@ -129,8 +132,8 @@ async fn logout(
     let ended = match (whose.token, whose.id) {
         (Some(token), None) => tokens.logout(&token).await.map_err(refused)?,
         (None, Some(id)) => {
-            audit("logout everywhere", &module, &id, peer, &headers);
             tokens.logout_everywhere(&id).await.map_err(refused)?;
+            audit("logout everywhere", &module, &id, peer, &headers);
             true
         }
         _ => {
@@ -181,7 +184,7 @@ fn audit(what: &str, module: &str, user: &str, peer: Who, headers: &HeaderMap) {
         operator = operator.unwrap_or("-"),
         peer = peer.map(|Extension(peer)| tracing::field::display(peer.addr)),
         module,
-        user,
+        user = user.chars().take(LONGEST_SHOWN).collect::<String>(),
         "{what}"
     );
 }

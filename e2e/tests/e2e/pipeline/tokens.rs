@@ -227,3 +227,24 @@ async fn a_ticket_opens_a_websocket_s_route_once() {
     assert_eq!(gateway.get(&in_query).send().await.status, 401);
     assert_eq!(upstream.total(), 1);
 }
+
+#[tokio::test]
+async fn the_audit_names_who_was_logged_in_and_nobody_else() {
+    let upstream = Upstream::counting().await;
+    let gateway = with_sessions(&upstream, "").await;
+    let long = format!("wordy-{}", "x".repeat(100_000));
+    let refused = ask(&gateway, "api/login", &json!({ "id": long })).await;
+    assert_eq!(refused.status, 400, "no token holds that");
+    let ended = ask(&gateway, "api/logout", &json!({ "id": long })).await;
+    assert_eq!(ended.status, 200);
+    assert_eq!(
+        ask(&gateway, "api/login", &json!({ "id": "alice" }))
+            .await
+            .status,
+        200
+    );
+    let log = gateway.logs("alice").await;
+    let about = |what: &str| log.lines().filter(|line| line.contains(what)).count();
+    assert_eq!(about("wordy-"), 1, "of the logout alone");
+    assert!(log.lines().all(|line| line.len() < 2_000));
+}

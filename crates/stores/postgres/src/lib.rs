@@ -61,6 +61,7 @@ mod store;
 mod tls;
 #[doc(hidden)]
 pub mod transactional;
+mod twin;
 mod upkeep;
 mod url;
 

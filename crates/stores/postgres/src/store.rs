@@ -192,11 +192,14 @@ impl Inner {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        self.call_on(None, operation, repeatable, statement, parameters)
-            .await
+        let mut sent = 0;
+        self.call_on(
+            None, operation, repeatable, statement, parameters, &mut sent,
+        )
+        .await
     }
 
-    /// The same, beginning with a connection that is there already.
+    /// The same, beginning with a connection that is there already. Counts how often it was `sent`.
     pub(crate) async fn call_on(
         &self,
         connection: Option<Borrowed>,
@@ -204,13 +207,14 @@ impl Inner {
         repeatable: bool,
         statement: &str,
         parameters: &[Parameter<'_>],
+        sent: &mut u32,
     ) -> Result<Vec<Row>, StoreError> {
         let now = self.injected_time();
         let mut all: Vec<Parameter<'_>> = Vec::with_capacity(parameters.len() + 1);
         all.extend_from_slice(parameters);
         all.push((&now, Type::INT8));
         let caller = &self.caller;
-        let work = caller.query_on(connection, operation, repeatable, statement, &all);
+        let work = caller.query_on(connection, operation, repeatable, statement, &all, sent);
         caller.in_time(operation, work).await
     }
 

@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tower::Layer as _;
 use tower_service::Service;
 
-use crate::config::{Auth, AuthError, Route, RouteLayers, Settings};
+use crate::config::{Auth, Route, RouteLayers, Settings};
 use crate::front::FrontBody;
 use crate::pipeline::{RouteStack, Shared, StackBody, StackFuture};
 use crate::proxy::Proxy;
@@ -90,9 +90,16 @@ pub(crate) struct Next {
 }
 
 /// Built once for all routes: a policy of roles may be long.
-fn auth(settings: &Settings, shared: &Shared) -> Result<Option<Auth>, AuthError> {
-    let sessions = shared.sessions.as_ref();
-    settings.auth.build(sessions, Answers::new())
+fn auth(settings: &Settings, shared: &Shared) -> anyhow::Result<Option<Auth>> {
+    let (auth, sessions) = (&settings.auth, shared.sessions.as_ref());
+    // Without its sessions a logout would count for nothing.
+    if auth.is_on() && auth.state().is_some() && sessions.is_none() {
+        anyhow::bail!(
+            "`state` of [auth] is opened at the start alone: start the gateway anew to switch \
+             auth on"
+        );
+    }
+    Ok(auth.build(sessions, Answers::new())?)
 }
 
 fn routing(

@@ -107,6 +107,29 @@ async fn what_only_a_restart_changes_is_said() {
 }
 
 #[tokio::test]
+async fn auth_is_not_switched_on_without_its_sessions() {
+    let upstream = Upstream::counting().await;
+    let settings = || Settings::before(&upstream).in_memory();
+    let auth = "secret = \"Jb2kz0vLq8dYw5Rt7XcN3mPs6UaHf1Ge\"\nmodule = [{ name = \"api\" }]\n";
+    let gateway = Gateway::start(settings()).await;
+    let with_state = format!("{auth}state = \"memory:\"");
+    gateway
+        .home()
+        .write(&settings().section("auth", &with_state));
+    let refused = reload(&gateway).await;
+    assert!(refused.status >= 400, "{refused:?}");
+    assert!(
+        refused.text().contains("start the gateway anew"),
+        "{refused:?}"
+    );
+    assert_eq!(gateway.get("/api/x").send().await.status, 201);
+    // Tokens that nobody keeps need no sessions.
+    gateway.home().write(&settings().section("auth", auth));
+    assert_eq!(reload(&gateway).await.status, 200);
+    assert_eq!(gateway.get("/api/x").send().await.status, 401);
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_is_taken_up() {
     let upstream = Upstream::counting().await;
     let settings = Settings::before(&upstream).in_memory();

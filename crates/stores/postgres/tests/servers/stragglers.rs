@@ -12,6 +12,15 @@ use crate::support::{LONG, bid, complete, connect, new_id, open, sql, win};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+async fn in_time(mut done: impl AsyncFnMut() -> bool) {
+    let polling = async {
+        while !done().await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, polling).await.unwrap();
+}
+
 /// It was given up while there was no connection to send it on.
 #[tokio::test(flavor = "multi_thread")]
 async fn hazard_03_a_claim_that_was_given_up_before_it_was_sent_is_not_sent() {
@@ -39,9 +48,7 @@ async fn hazard_03_a_claim_that_was_given_up_before_it_was_sent_is_not_sent() {
         async move { store.renew(&held, &renewal).await }
     });
     let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted";
-    while sql(&url, waiting).await != [Some("1".to_owned())] {
-        tokio::task::yield_now().await;
-    }
+    in_time(async || sql(&url, waiting).await == [Some("1".to_owned())]).await;
 
     let given_up = bid(new_id());
     let claim = tokio::time::timeout(Duration::from_millis(200), store.claim(&given_up)).await;
@@ -95,14 +102,10 @@ async fn hazard_03_the_twin_of_an_answered_claim_is_given_back() {
     assert_eq!(store.release(one).await.unwrap(), Fenced::Applied);
     signal("-CONT");
     let gone = format!("SELECT count(*) FROM pg_stat_activity WHERE pid = {pid}");
-    while sql(&server.url(), &gone).await != [Some("0".to_owned())] {
-        tokio::task::yield_now().await;
-    }
+    in_time(async || sql(&server.url(), &gone).await == [Some("0".to_owned())]).await;
     let landed = store.show(&released.id).await.unwrap();
     assert!(landed.is_some(), "the server ran it");
-    while store.show(&released.id).await.unwrap().is_some() {
-        tokio::task::yield_now().await;
-    }
+    in_time(async || store.show(&released.id).await.unwrap().is_none()).await;
     // What its owner has is left to it.
     complete(&store, other, "done").await;
 }

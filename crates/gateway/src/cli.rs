@@ -54,7 +54,7 @@ pub enum Command {
     Keys(KeysArgs),
     /// List, add and remove addresses that a running gateway refuses
     Blocklist(BlocklistArgs),
-    /// Bring the tables of a store on PostgreSQL up to date
+    /// Bring the tables on PostgreSQL up to date: records, blocklist, sessions
     Migrate(MigrateArgs),
     /// Ask a running gateway whether it is ready: exit code 0 if it is
     Health(AdminArgs),

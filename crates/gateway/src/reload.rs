@@ -8,7 +8,7 @@ use onlyonce_sealed::Keys;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::{Registry, reload};
 
-use crate::config::{EncryptionSettings, Settings, Sources, StoreSettings};
+use crate::config::{AccessLogSettings, EncryptionSettings, Settings, Sources, StoreSettings};
 use crate::log;
 use crate::stack::Live;
 use crate::tls::TlsAcceptor;
@@ -97,6 +97,14 @@ impl Reloader {
                 "`state` of [auth]",
                 started.auth.state() == new.auth.state(),
             ),
+            (
+                "[access_log], switched on,",
+                started.access_log.enabled || !new.access_log.enabled,
+            ),
+            (
+                "where [access_log] writes, and how,",
+                same_log(&started.access_log, &new.access_log),
+            ),
             ("`format` of [log]", started.log.format == new.log.format),
         ];
         let changed = fixed.iter().filter(|(_, same)| !same);
@@ -117,6 +125,15 @@ fn same_store(started: &StoreSettings, new: &StoreSettings) -> bool {
         store
     };
     plain(started) == plain(new) && bare(started) == bare(new)
+}
+
+/// Whether lines and rows would go the same way: which requests are logged changes at once.
+fn same_log(started: &AccessLogSettings, new: &AccessLogSettings) -> bool {
+    let way = |log: &AccessLogSettings| {
+        let rows = (log.queue, log.batch, log.linger, log.retention);
+        (log.lines.clone(), log.format, log.store.clone(), rows)
+    };
+    !started.enabled || !new.enabled || way(started) == way(new)
 }
 
 #[cfg(test)]
@@ -188,16 +205,30 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         certificate(folder.path());
         std::fs::copy(folder.path().join("cert.pem"), folder.path().join("ca.pem")).unwrap();
-        let changed = ("ONLYONCE_LIMITS__MAX_CONNECTIONS", "7".to_owned());
-        let reloader = reloader(folder.path(), &[changed]);
+        let changed = [
+            ("ONLYONCE_LIMITS__MAX_CONNECTIONS", "7".to_owned()),
+            ("ONLYONCE_ACCESS_LOG__ENABLED", "true".to_owned()),
+        ];
+        let reloader = reloader(folder.path(), &changed);
         for _ in 0..2 {
             let notes = reloader.reload_blocking().unwrap();
-            assert!(
-                notes
-                    .iter()
-                    .any(|note| note.starts_with("[limits] changes")),
-                "{notes:?}"
-            );
+            for what in ["[limits]", "[access_log], switched on,"] {
+                let start = format!("{what} changes with the next start");
+                assert!(notes.contains(&start), "{notes:?}");
+            }
         }
+    }
+
+    #[test]
+    fn the_log_s_way_is_compared_where_it_is_on() {
+        let log = |enabled, batch| {
+            let mut log = AccessLogSettings::default();
+            (log.enabled, log.batch) = (enabled, batch);
+            log
+        };
+        assert!(same_log(&log(true, 1), &log(true, 1)));
+        assert!(!same_log(&log(true, 1), &log(true, 2)));
+        assert!(same_log(&log(true, 1), &log(false, 2)));
+        assert!(same_log(&log(false, 1), &log(true, 2)), "said otherwise");
     }
 }

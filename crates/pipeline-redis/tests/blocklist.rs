@@ -119,6 +119,21 @@ async fn a_server_that_comes_back_is_listened_to_again() {
     assert!(there.find(ip("203.0.113.1")).is_some());
 }
 
+/// A replica that took over has lost the last change, and has had another since: both are the
+/// change of the same number.
+#[tokio::test]
+async fn a_server_that_took_over_is_not_taken_for_the_one_before() {
+    let server = start_redis();
+    let here = node(&server.url()).await;
+    here.add(&Draft::new("203.0.113.1")).await.unwrap();
+    let mut client = server.client();
+    let entries = "oo:{blocklist}:entries";
+    client.command(&["HSET", entries, "1", r#"{"ip":"203.0.113.2"}"#]);
+    client.command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+    until("read anew", async || here.find(ip("203.0.113.2")).is_some()).await;
+    assert_eq!(here.find(ip("203.0.113.1")), None);
+}
+
 #[tokio::test]
 async fn what_others_wrote_wrongly_is_left_out() {
     let server = start_redis();

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use onlyonce_core::{Changes, Nonce, StoreError, Timestamp};
 use onlyonce_pipeline::blocklist::{
@@ -19,9 +19,9 @@ use super::value::{array, bytes, decode, encode, number};
 /// A blocklist on Redis or Valkey, for all nodes that use the same URL and prefix. Cloning is cheap
 /// and gives the same store.
 ///
-/// A change is published at once; a node that lost its connection looks for itself when it has
-/// another. Nodes are told what has changed, not everything, as long as they know one of the last
-/// 10,000 states.
+/// A change is published at once; a node that lost its connection reads everything when it has
+/// another, as that may be to another server. Else nodes are told what has changed, not everything,
+/// as long as they know one of the last 10,000 states.
 ///
 /// Entries are the fields of the hash `oo:{blocklist}:entries` (with the store's
 /// [prefix](onlyonce_redis::Builder::prefix)); what is written there by hand is seen by nodes that
@@ -46,6 +46,11 @@ struct Shared {
     keys: [String; 4],
     channel: String,
     changed: Arc<watch::Sender<()>>,
+    /// How often the connection that listens was lost: another server may be there now, which has
+    /// lost what the one before had said, and counts on from there.
+    losses: Arc<AtomicU64>,
+    /// How often it had been when everything was read last.
+    losses_read: AtomicU64,
     _listening: Listening,
 }
 
@@ -83,12 +88,15 @@ impl RedisBlocklist {
         let keys = [":entries", ":hits", ":meta", ":log"].map(name);
         let channel = name(":changed");
         let changed = Arc::new(watch::Sender::new(()));
+        let losses = Arc::new(AtomicU64::new(0));
         let listening = link.listen(channel.clone(), {
-            let (changed, was_lost) = (Arc::clone(&changed), AtomicBool::new(true));
+            let (changed, losses) = (Arc::clone(&changed), Arc::clone(&losses));
+            let was_lost = AtomicBool::new(true);
             move |heard| {
                 let is_new = match heard {
                     Heard::Message(_) => true,
                     Heard::Lost => {
+                        losses.fetch_add(1, Ordering::SeqCst);
                         was_lost.store(true, Ordering::SeqCst);
                         false
                     }
@@ -106,6 +114,8 @@ impl RedisBlocklist {
             keys,
             channel,
             changed,
+            losses,
+            losses_read: AtomicU64::new(0),
             _listening: listening,
         }))
     }
@@ -237,8 +247,12 @@ impl Shared {
 
 impl BlocklistStore for RedisBlocklist {
     async fn list(&self, since: Option<Revision>) -> Result<Listing, StoreError> {
-        let Some(known) = since else {
-            return self.0.everything().await;
+        let losses = self.0.losses.load(Ordering::SeqCst);
+        let is_told = losses == self.0.losses_read.load(Ordering::SeqCst);
+        let Some(known) = since.filter(|_| is_told) else {
+            let listing = self.0.everything().await?;
+            self.0.losses_read.store(losses, Ordering::SeqCst);
+            return Ok(listing);
         };
         let (revision, Some(delta)) = self.0.since(Some(known)).await? else {
             return self.0.everything().await;

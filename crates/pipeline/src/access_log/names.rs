@@ -36,15 +36,22 @@ const ENDINGS: [&str; 8] = [
     "secretkey",
 ];
 
+/// Of all of these.
+const SHORTEST: usize = 3;
+
 /// The usual names, each [folded].
 pub(super) fn usual() -> impl Iterator<Item = String> {
     FIELDS.iter().map(|name| folded(name))
 }
 
-/// Whether a longer name tells of a secret: `newPassword`, `X-Vault-Token`, `password2`.
-pub(super) fn tells_of_secret(name: &str) -> bool {
+/// Whether a longer name, here also [folded], tells of a secret: `newPassword`, `X-Vault-Token`,
+/// `password2`.
+pub(super) fn tells_of_secret(name: &str, folded: &str) -> bool {
+    if folded.len() < SHORTEST {
+        return false;
+    }
     // Who can do without one does not send one.
-    let folded = folded(name).replace("passwordless", "");
+    let folded = folded.replace("passwordless", "");
     let end = without_number(&folded);
     ANYWHERE.iter().any(|part| folded.contains(part))
         || ENDINGS.iter().any(|ending| end.ends_with(ending))

@@ -215,6 +215,9 @@ impl Redaction {
     /// Whether a value is itself made of fields, one of them a secret: JSON, a form, or a URL with
     /// a query; encoded or not.
     fn hides_secret(&self, value: &str) -> bool {
+        if !value.contains(['=', '%', '{', '[', '"']) {
+            return false;
+        }
         let mut value = Cow::Borrowed(value);
         for _ in 0..ENCODED {
             if !value.contains('%') {
@@ -237,13 +240,18 @@ impl Redaction {
     /// Whether a name of a query or form is one of the fields: `password`, `user[password]`,
     /// `user.password`, `pass%77ord`.
     fn is_secret(&self, name: &str) -> bool {
-        let name = percent_decoded(name);
-        let mut segments = name.split(['[', ']', '.']);
-        self.names_secret(&name) || segments.any(|part| self.names_secret(part))
+        let name = match name.contains('%') {
+            true => Cow::Owned(percent_decoded(name)),
+            false => Cow::Borrowed(name),
+        };
+        let borders = ['[', ']', '.'];
+        self.names_secret(&name)
+            || name.contains(borders) && name.split(borders).any(|part| self.names_secret(part))
     }
 
     fn names_secret(&self, name: &str) -> bool {
-        self.fields.contains(&folded(name)) || names::tells_of_secret(name)
+        let folded = folded(name);
+        self.fields.contains(&folded) || names::tells_of_secret(name, &folded)
     }
 }
 

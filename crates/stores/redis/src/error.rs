@@ -123,7 +123,17 @@ impl Fault {
             Self::NotMaster(error) => {
                 unavailable("Redis has no master for this record just now").with_source(error)
             }
-            Self::Unreached(error) => unavailable("Redis can't be reached").with_source(error),
+            Self::Unreached(error) => {
+                // Somebody is there, who does not understand.
+                let is_mute = error.is_timeout() || error.is_connection_dropped();
+                let message = if is_mute && operation == Operation::Open {
+                    "Redis can't be reached, or one side speaks TLS there and the other does not: \
+                     `redis://` is without, `rediss://` with it"
+                } else {
+                    "Redis can't be reached"
+                };
+                unavailable(message).with_source(error)
+            }
             Self::Lost(error) => {
                 unavailable("the connection to Redis broke; the step may or may not be done")
                     .with_source(error)

@@ -236,7 +236,7 @@ async fn tls_with_an_authority_of_ones_own() {
     let key_file = file("key.pem", &key.serialize_pem());
     let tls_port = onlyonce_servers::Port::take();
     let port = tls_port.number().to_string();
-    let _server = start_redis_with(&[
+    let server = start_redis_with(&[
         "--tls-port",
         &port,
         "--tls-cert-file",
@@ -258,4 +258,10 @@ async fn tls_with_an_authority_of_ones_own() {
     misconfigured(&format!("{base}?cert_file={cert_file}"), "`key_file`").await;
     misconfigured(&format!("{base}?ca_file=/nowhere"), "/nowhere").await;
     assert!(!refused(&base).await.to_string().is_empty());
+    // One side with TLS, and the other without.
+    let plain = server.url().replace("redis://", "rediss://");
+    for url in [plain, format!("redis://127.0.0.1:{port}")] {
+        let error = refused(&url).await.to_string();
+        assert!(error.contains("`rediss://`"), "{url}: {error}");
+    }
 }

@@ -141,10 +141,13 @@ async fn every_store_is_attended() {
     for (number, store) in stores.iter().enumerate() {
         let bid = bid(new_id());
         eventually("a claim", || store.claim(&bid)).await;
-        until(&format!("store {number} says what has become wrong"), || {
-            let found = store.warnings();
-            matches!(&found[..], [Warning::Evicting { .. }])
-        })
+        until(
+            &format!("store {number} says what has become wrong"),
+            || {
+                let found = store.warnings();
+                matches!(&found[..], [Warning::Evicting { .. }])
+            },
+        )
         .await;
     }
 }

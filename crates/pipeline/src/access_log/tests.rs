@@ -735,11 +735,18 @@ mod served {
 
     use super::*;
 
+    static BEGUN: tokio::sync::Notify = tokio::sync::Notify::const_new();
+
+    async fn never() -> &'static str {
+        BEGUN.notify_one();
+        std::future::pending().await
+    }
+
     async fn connect(log: &Log) -> TcpStream {
         let app = Router::new()
             .route("/whole", get(async || "hello"))
             .route("/nothing", get(async || http::StatusCode::NO_CONTENT))
-            .route("/never", get(std::future::pending::<&str>))
+            .route("/never", get(never))
             .route(
                 "/pieces",
                 get(async || {
@@ -815,6 +822,8 @@ mod served {
         let log = Log::new();
         let mut client = connect(&log).await;
         ask(&mut client, "GET", "/never");
+        // Of a client that is gone before, hyper does not even begin to serve the request.
+        BEGUN.notified().await;
         drop(client);
         until_logged(&log).await;
         let row = log.one().await.1;

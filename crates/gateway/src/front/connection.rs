@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -126,7 +127,19 @@ async fn ends(
         Ok(Some(proxied)) => Some((proxied.client, proxied.server)),
         Ok(None) => Some((peer, local)),
         Err(error) => {
-            tracing::debug!(%peer, error = &error as &dyn std::error::Error, "no proxy of ours");
+            let error = &error as &dyn std::error::Error;
+            // A load balancer that is not set up for it loses every connection: that must be seen.
+            // Strangers can make as many of these as they like, so only the first one is.
+            if front.stranger_seen.swap(true, Ordering::Relaxed) {
+                tracing::debug!(%peer, error, "no proxy of ours");
+            } else {
+                tracing::warn!(
+                    %peer,
+                    error,
+                    "a connection without the PROXY protocol of a trusted proxy was let go (the \
+                     next ones are logged at the level debug)"
+                );
+            }
             None
         }
     }

@@ -22,6 +22,7 @@ use std::future::Future;
 use std::io;
 use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -88,6 +89,7 @@ where
         drain: CancellationToken::new(),
         kill: CancellationToken::new(),
         tracker: TaskTracker::new(),
+        stranger_seen: AtomicBool::new(false),
     });
     let _cut_on_drop = front.kill.clone().drop_guard();
     let connections = Arc::new(Semaphore::new(front.options.max_connections));
@@ -138,6 +140,8 @@ struct Front {
     /// End now.
     kill: CancellationToken,
     tracker: TaskTracker,
+    /// Whether somebody has come who is no proxy of ours.
+    stranger_seen: AtomicBool,
 }
 
 impl Front {

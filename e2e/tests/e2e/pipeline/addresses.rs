@@ -160,4 +160,15 @@ async fn the_proxy_protocol_names_the_client() {
     };
     assert!(ask("192.0.2.7").await.starts_with("HTTP/1.1 403 "));
     assert!(ask("192.0.2.8").await.starts_with("HTTP/1.1 201 "));
+    // Who comes without it is let go, and the first of them is seen in the log.
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(gateway.addr()).await.unwrap();
+        stream.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer).await;
+        assert_eq!(answer, b"");
+    }
+    gateway.logs("without the PROXY protocol").await;
+    let told = gateway.log().matches("without the PROXY protocol").count();
+    assert_eq!(told, 1);
 }

@@ -140,7 +140,7 @@ async fn every_store_is_attended() {
     client.command(&["CLIENT", "KILL", "TYPE", "normal"]);
     for (number, store) in stores.iter().enumerate() {
         let bid = bid(new_id());
-        eventually("a claim", || store.claim(&bid)).await;
+        let _ = eventually("a claim", || store.claim(&bid)).await;
         until(
             &format!("store {number} says what has become wrong"),
             || {

@@ -161,7 +161,7 @@ pub(crate) fn readings(path: &str) -> Result<Vec<String>, AmbiguousPath> {
 
 #[cfg(feature = "blocklist")]
 fn small(path: &str) -> String {
-    let small = path.to_lowercase();
+    let small = small_letters(path);
     match small.trim_end_matches('/') {
         "" => "/".to_owned(),
         trimmed => trimmed.to_owned(),
@@ -183,18 +183,32 @@ impl LoosePath<'_> {
 
     /// Whether the path lies under `prefix` when capitals count as small letters.
     pub(crate) fn is_under(&self, prefix: &str) -> bool {
-        let path = self.0.as_bytes();
-        let Some((head, rest)) = path.split_at_checked(prefix.len()) else {
-            return false;
-        };
-        prefix == "/"
-            || (head.eq_ignore_ascii_case(prefix.as_bytes()) && matches!(rest, [] | [b'/', ..]))
+        let (path, prefix) = (small_letters(&self.0), small_letters(prefix));
+        let rest = path.strip_prefix(&*prefix);
+        prefix == "/" || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
+}
+
+/// As whoever reads it to whom letter case is nothing, in whichever alphabet: to Java, `İ` is a
+/// capital of `i`, and `ſ` one of the small letters of `S`.
+pub(crate) fn small_letters(text: &str) -> Cow<'_, str> {
+    if text.is_ascii() {
+        return if text.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            Cow::Owned(text.to_ascii_lowercase())
+        } else {
+            Cow::Borrowed(text)
+        };
+    }
+    let small = |c: char| {
+        let capital = c.to_uppercase().next().unwrap_or(c);
+        capital.to_lowercase().next().unwrap_or(capital)
+    };
+    Cow::Owned(text.chars().map(small).collect())
 }
 
 /// In small letters, without a slash at its end.
 pub(crate) fn folded(path: &str) -> Box<str> {
-    let path = path.to_ascii_lowercase();
+    let path = small_letters(path);
     let trimmed = path.trim_end_matches('/');
     if trimmed.is_empty() {
         "/".into()
@@ -395,6 +409,9 @@ mod tests {
         assert!(is_under("/admin", "/admin"));
         assert!(is_under("/admin/x", "/admin"));
         assert!(is_under("/ADMIN/x", "/admin"));
+        assert!(is_under("/adm%C4%B0n/x", "/admin"));
+        assert!(is_under("/adm%C4%B1n", "/Admin"));
+        assert!(is_under("/%C5%BFoc%E2%84%AAet", "/socket"));
         assert!(is_under("/anything", "/"));
         assert!(!is_under("/administrators", "/admin"));
         assert!(!is_under("/adm", "/admin"));

@@ -8,7 +8,7 @@ use std::fmt;
 use matchit::{InsertError, Router};
 
 use crate::foreign_pattern;
-use crate::path::{decode_wholly, readings};
+use crate::path::{decode_wholly, readings, small_letters};
 
 /// The pattern of a path, in the syntax of axum and `matchit`.
 pub(super) struct ProtectedPath {
@@ -41,7 +41,7 @@ impl ProtectedPath {
         if let Some(remedy) = foreign_pattern(pattern) {
             return Err(error(&remedy, None));
         }
-        let lower = pattern.to_lowercase();
+        let lower = small_letters(pattern);
         let lower = match lower.trim_end_matches('/') {
             "" => "/",
             lower => lower,
@@ -54,7 +54,8 @@ impl ProtectedPath {
             error(&reason, Some(source))
         })?;
         // As it looks to who has read the escapes; those of braces would become parameters.
-        let decoded = decode_wholly(lower).to_lowercase();
+        let decoded = decode_wholly(lower);
+        let decoded = small_letters(&decoded);
         if decoded != lower && !lower.contains("%7b") && !lower.contains("%7d") {
             insert(&mut router, &decoded).map_err(|source| {
                 error("its escapes can't be told from parameters", Some(source))

@@ -122,6 +122,8 @@ fn hazard_54_another_spelling_of_a_protected_path_is_protected() {
         "/gen%00",
         "/%6b%c3%b6nig/x",
         "/K%c3%B6nig",
+        "/%E2%84%AA%C3%96N%C4%B0G",
+        "/%C5%BFetup",
         // Whatever it may be.
         "",
         "gen/code",

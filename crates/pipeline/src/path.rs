@@ -115,6 +115,10 @@ pub(crate) fn read_loosely(path: &str) -> Result<LoosePath<'_>, AmbiguousPath> {
 #[cfg(feature = "blocklist")]
 const MOST_LAYERS: usize = 4;
 
+/// Each reading of a path goes through all of it: a longer one that has several is not read.
+#[cfg(feature = "blocklist")]
+const LONGEST_ODD: usize = 8 * 1024;
+
 /// All that a server may take `path` for, in small letters and without a slash at the end.
 ///
 /// Servers differ in how often they read escapes, and whether before or after they part at slashes;
@@ -126,6 +130,9 @@ pub(crate) fn readings(path: &str) -> Result<Vec<String>, AmbiguousPath> {
     let is_plain = !path.contains(['%', ';']) && !path.contains("//");
     if is_plain {
         return Ok(vec![small(path)]);
+    }
+    if path.len() > LONGEST_ODD {
+        return Err(AmbiguousPath::Escape);
     }
     let mut all = vec![small(&loose.0)];
     let mut path = Cow::Borrowed(path);

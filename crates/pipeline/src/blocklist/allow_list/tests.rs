@@ -147,6 +147,12 @@ fn hazard_54_another_spelling_of_a_protected_path_is_protected() {
         assert!(!is_protected(&paths, path), "{path}");
     }
     assert!(!is_protected(&[], "/%2525252525252567"));
+    let long = format!("/public/{}", "x".repeat(10_000));
+    assert!(!is_protected(&paths, &long));
+    assert!(
+        is_protected(&paths, &format!("{long}%20")),
+        "too long to tell"
+    );
     let all = [ProtectedPath::parse("/{*rest}").unwrap()];
     assert!(
         ["/", "/x", "/x/y"]

@@ -11,10 +11,11 @@ use crate::store::misconfigured;
 use crate::tls;
 
 /// In their order; the first is version 1. Never changed once released.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("../migrations/0001_records.sql"),
     include_str!("../migrations/0002_transactions.sql"),
     include_str!("../migrations/0003_secret.sql"),
+    include_str!("../migrations/0004_lock_timeout.sql"),
 ];
 
 /// The version that this code works with.

@@ -30,10 +30,10 @@ async fn what_cannot_work_is_refused_at_the_start_with_the_remedy() {
         "{missing}"
     );
     let there_is = PostgresStore::migration(&url).await.unwrap();
-    assert_eq!((there_is.from, there_is.to), (0, 3));
+    assert_eq!((there_is.from, there_is.to), (0, 4));
     let did = PostgresStore::migrate(&url).await.unwrap();
-    assert_eq!((did.from, did.to), (0, 3));
-    assert_eq!(PostgresStore::migrate(&url).await.unwrap().from, 3);
+    assert_eq!((did.from, did.to), (0, 4));
+    assert_eq!(PostgresStore::migrate(&url).await.unwrap().from, 4);
 
     let picky = format!("postgres://picky:{PASSWORD}@{address}/postgres");
     let reader = format!("postgres://reader:{PASSWORD}@{address}/postgres");
@@ -118,6 +118,6 @@ async fn migrations_do_not_collide() {
     let versions = sql(&server.url(), "SELECT version FROM onlyonce.migration").await;
     assert_eq!(
         versions,
-        ["1", "2", "3"].map(|version| Some(version.to_owned()))
+        ["1", "2", "3", "4"].map(|version| Some(version.to_owned()))
     );
 }

@@ -8,7 +8,7 @@ use onlyonce_postgres::PostgresStore;
 use onlyonce_servers::postgres::start_postgres;
 use onlyonce_servers::proxy::{Fault, Proxy};
 
-use crate::support::{LONG, bid, complete, connect, new_id, open, sql, win};
+use crate::support::{LONG, bid, complete, connect, eventually, new_id, open, sql, win};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -108,4 +108,43 @@ async fn hazard_03_the_twin_of_an_answered_claim_is_given_back() {
     in_time(async || store.show(&released.id).await.unwrap().is_none()).await;
     // What its owner has is left to it.
     complete(&store, other, "done").await;
+}
+
+/// What is given up while the server can't get on with it (here for a lock on the table) is not left
+/// behind on the server: one session for each would take all that the database has.
+#[tokio::test]
+async fn steps_that_are_given_up_leave_no_sessions_behind() {
+    let server = start_postgres();
+    let url = server.url();
+    connect(&url).await;
+    let short = format!("{url}?application_name=short&connections=2&listen=off&timeout_ms=100");
+    let store = PostgresStore::builder(&short);
+    let store = eventually("it connects", async || store.clone().connect().await).await;
+    let connected = tokio_postgres::connect(&url, tokio_postgres::NoTls).await;
+    let (locker, connection) = connected.unwrap();
+    let connection = tokio::spawn(connection);
+    let lock = "BEGIN; LOCK TABLE onlyonce.record IN ACCESS EXCLUSIVE MODE";
+    locker.batch_execute(lock).await.unwrap();
+
+    let first = bid(new_id());
+    for number in 0..20 {
+        let attempt = if number == 0 { &first } else { &bid(new_id()) };
+        let error = store.claim(attempt).await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+    }
+    let sessions = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'short'";
+    in_time(async || {
+        let sessions: u32 = sql(&url, sessions).await[0]
+            .clone()
+            .unwrap()
+            .parse()
+            .unwrap();
+        sessions <= 2
+    })
+    .await;
+    locker.batch_execute("COMMIT").await.unwrap();
+    let record = store.show(&first.id).await.unwrap();
+    assert!(record.is_none(), "it was given up: {record:?}");
+    drop(locker);
+    let _ = connection.await;
 }

@@ -201,7 +201,7 @@ async fn remove(
         None => Vec::new(),
     };
     let entry = found.first().filter(|entry| entry.id == EntryId(id));
-    let ip = entry.map(|entry| entry.ip.to_string()).unwrap_or_default();
+    let ip = entry.map(|entry| entry.ip.clone()).unwrap_or_default();
     if !blocklist.remove(EntryId(id)).await? {
         return Err(no_entry());
     }

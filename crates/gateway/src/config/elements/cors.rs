@@ -97,6 +97,9 @@ impl CorsSettings {
                     .help("list the `origins`, or write `credentials = false`"),
             );
         }
+        if self.credentials.unwrap_or(self.preset.is_some()) {
+            self.check_wildcards(section, report);
+        }
         let open = self.preset.is_some() && self.origins.is_none();
         if open && self.credentials != Some(false) {
             report.warn(
@@ -105,6 +108,29 @@ impl CorsSettings {
                     .label("`hotgo` lets every origin in, with credentials")
                     .help("list the `origins`, unless no cookie means anything to the service"),
             );
+        }
+    }
+
+    /// Where credentials are let in, browsers take `*` for a name that nothing has.
+    fn check_wildcards(&self, section: &Path, report: &mut Report<'_>) {
+        let names = |list: &Option<Vec<As<HeaderName>>>| -> Vec<String> {
+            let list = list.iter().flatten();
+            list.map(|As(name)| name.to_string()).collect()
+        };
+        let methods = self.methods.iter().flatten();
+        let methods = methods.map(|As(method)| method.to_string()).collect();
+        for (key, list) in [
+            ("methods", methods),
+            ("headers", names(&self.headers)),
+            ("expose_headers", names(&self.expose_headers)),
+        ] {
+            if let Some(index) = list.iter().position(|name| name == "*") {
+                report.invalid(
+                    &section.key(key).index(index),
+                    "with credentials, browsers take `*` for a name like any other",
+                    "list them by name",
+                );
+            }
         }
     }
 

@@ -50,6 +50,8 @@ fn faults_of_cors() {
         "[cors]\norigins = \"any\"\ncredentials = 1\n",
         "[cors]\norigins = \"any\"\nmethods = [\"post\"]\n",
         "[cors]\norigins = \"any\"\nheaders = [\"X App\"]\n",
+        "[cors]\norigins = \"any\"\nheaders = [\"*\"]\n",
+        "[cors]\norigins = [\".a.example\"]\ncredentials = true\nheaders = [\"X-App\", \"*\"]\nmethods = [\"*\"]\n",
         "[cors]\norigins = \"any\"\nexpose_headers = \"X-Total\"\n",
         "[cors]\norigins = \"any\"\nmax_age = 600\n",
         "[cors]\norigin = [\"https://shop.example\"]\n",

@@ -210,3 +210,38 @@ async fn each_filter_has_an_index() {
         );
     }
 }
+
+/// What a full disk does: it ends a transaction by itself, and has the end of another fail.
+const FAULTS: &str = "
+    CREATE TABLE parent (id PRIMARY KEY);
+    CREATE TABLE child (id REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+    CREATE TRIGGER ended AFTER INSERT ON onlyonce_access_log WHEN NEW.module = 'ended'
+        BEGIN SELECT RAISE(ROLLBACK, 'no room'); END;
+    CREATE TRIGGER late AFTER INSERT ON onlyonce_access_log WHEN NEW.module = 'late'
+        BEGIN INSERT INTO child VALUES (1); END;
+";
+
+#[tokio::test]
+async fn what_is_said_to_be_written_after_a_fault_is_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.db");
+    let sink = SqliteSink::open(&path).await.unwrap();
+    let mut connection = raw(&path).await;
+    sqlx::raw_sql(FAULTS)
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    // A small batch, and one of several statements.
+    for (round, size) in [(0, 1), (1, 3000)] {
+        for module in ["ended", "late", "ended", "late", "late"] {
+            let mut rows: Vec<_> = (0..size).map(|n| row(10_000 + n)).collect();
+            rows[0].module = module.to_owned();
+            sink.write(&rows).await.unwrap_err();
+        }
+        sink.write(&[row(round)]).await.unwrap();
+        let found = ids(&sink, RowFilter::default()).await;
+        assert_eq!(found.len() as u64, round + 1, "round {round}");
+    }
+    connection.close().await.unwrap();
+    sink.close().await;
+}

@@ -3,8 +3,10 @@
 //! A binary first ([`run`]); its parts are public for the tests, the fuzzers and the curious.
 //!
 //! A request passes, from the outside in: the [`front`] (connections, strict framing, limits),
-//! the routing (which policy), the idempotency layer of the `onlyonce` crate, and the
-//! [`proxy`] with its [`upstream`]s. Its settings are [`config`], its commands [`cli`].
+//! the routing (which route, and so which policy and which layers), the stack of that route (the
+//! layers of the `onlyonce-pipeline` crate that are on there, with the idempotency layer of the
+//! `onlyonce` crate in their midst), and the [`proxy`] with its [`upstream`]s. Its settings are
+//! [`config`], its commands [`cli`].
 
 pub mod cli;
 pub mod config;

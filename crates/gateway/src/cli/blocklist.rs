@@ -29,6 +29,7 @@ pub enum BlocklistCommand {
     /// Remove an entry
     Remove {
         /// The entry's identifier, as `blocklist list` shows it
+        #[arg(value_parser = entry)]
         id: EntryId,
     },
 }
@@ -40,7 +41,7 @@ pub struct BlocklistListArgs {
     #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u16).range(1..=1000))]
     pub limit: u16,
     /// Go on behind this identifier
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = entry)]
     pub after: Option<EntryId>,
     /// Print JSON
     #[arg(long)]
@@ -60,6 +61,11 @@ pub struct BlocklistAddArgs {
     /// For how long, such as 90s, 24h or 7d [default: for ever]
     #[arg(long = "for", value_name = "TIME", value_parser = span)]
     pub lifetime: Option<Duration>,
+}
+
+fn entry(text: &str) -> Result<EntryId, String> {
+    let number = text.parse();
+    number.map_err(|_| "expected the number that `onlyonce blocklist list` shows".to_owned())
 }
 
 fn addresses(text: &str) -> Result<String, String> {

@@ -158,6 +158,13 @@ fn how_long_an_address_is_refused_is_written_as_in_the_settings() {
 }
 
 #[test]
+fn an_entry_is_removed_by_its_number() {
+    let error = parse("blocklist remove 10.0.0.1").unwrap_err();
+    assert!(error.contains("blocklist list` shows"), "{error}");
+    assert!(parse("blocklist remove 7").is_ok());
+}
+
+#[test]
 fn scopes_by_name() {
     let scope = |text: &str| text.parse::<ScopeSpec>().map(|spec| spec.scope());
     assert_eq!(scope("shared"), Ok(Scope::shared()));

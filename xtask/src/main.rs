@@ -63,7 +63,7 @@ fn ci() -> Task {
         .run(),
         // Without its features most of the pipeline would not be read.
         cargo(["doc", "--workspace", "--no-deps"])
-            .args(["--features", "onlyonce-pipeline/full"])
+            .args(&["--features", "onlyonce-pipeline/full"])
             .env("RUSTDOCFLAGS", "-D warnings")
             .run(),
         // Nothing is left out here: what can't be installed is a failure.

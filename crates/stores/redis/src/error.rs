@@ -184,8 +184,16 @@ fn of_server(
     } else if let Some(lack) = lack(code, details) {
         let remedy: Cow<'_, str> = match lack {
             Lack::Command(command) => format!("add `+{command}` to its ACL").into(),
-            Lack::Key => "add the prefix of the store's keys to its ACL, `~oo:*`".into(),
-            Lack::Channel => "add the prefix of the store's channels to its ACL, `&oo:*`".into(),
+            Lack::Key => {
+                "let it use the store's keys: add `~PREFIX*` to its ACL, which is `~oo:*` \
+                          unless the URL names another `prefix`"
+                    .into()
+            }
+            Lack::Channel => {
+                "let it use the store's channels: add `&PREFIX*` to its ACL, which is `&oo:*` \
+                              unless the URL names another `prefix`"
+                    .into()
+            }
             Lack::Something => "look at its ACL".into(),
         };
         (

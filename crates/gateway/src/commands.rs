@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+use anyhow::Context as _;
+
 use crate::access_log::AccessLogs;
 use crate::cli::local::{self, Streams, colours_wanted};
 use crate::cli::{AdminArgs, AdminError, Cli, Command, Exit, SettingsArgs};
@@ -55,9 +57,15 @@ async fn check_store(settings: Settings) -> anyhow::Result<()> {
         let unreadable = list.unreadable().into_iter();
         warnings.extend(unreadable.map(|one| format!("the blocklist leaves out {}", one.reason)));
     }
-    // What is on this machine, a running gateway holds.
-    if let Some(StoreUrl::Redis(_) | StoreUrl::Postgres(_)) = settings.auth.state() {
-        settings.auth.open_state().await?;
+    match settings.auth.state() {
+        Some(StoreUrl::Redis(_) | StoreUrl::Postgres(_)) => {
+            settings.auth.open_state().await?;
+        }
+        // A running gateway holds it: nothing more can be asked.
+        Some(StoreUrl::File(folder)) => {
+            crate::folder::examine(folder).context("`state` in [auth]")?;
+        }
+        Some(StoreUrl::Memory) | None => {}
     }
     AccessLogs::examine(&settings.access_log).await?;
     for warning in warnings {

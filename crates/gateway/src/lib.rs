@@ -23,6 +23,7 @@ mod call;
 mod commands;
 mod console;
 mod demo;
+mod folder;
 mod keys;
 mod log;
 mod logins;

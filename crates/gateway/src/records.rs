@@ -141,7 +141,12 @@ impl Records {
 /// this secret of the settings; gives what it warns of.
 pub(crate) async fn examine(url: StoreUrl, secret: Option<Secret>) -> anyhow::Result<Vec<String>> {
     match url {
-        StoreUrl::Memory | StoreUrl::File(_) => Ok(Vec::new()),
+        StoreUrl::Memory => Ok(Vec::new()),
+        // A running gateway holds it: nothing more can be asked.
+        StoreUrl::File(folder) => {
+            crate::folder::examine(&folder).context(IN_SETTINGS)?;
+            Ok(Vec::new())
+        }
         StoreUrl::Redis(url) => {
             let store = RedisStore::connect(url.expose()).await;
             let store = store.context(IN_SETTINGS)?;

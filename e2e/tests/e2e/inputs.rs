@@ -322,6 +322,19 @@ async fn check_looks_at_every_server_that_settings_name() {
 }
 
 #[tokio::test]
+async fn check_looks_for_a_place_for_each_folder_and_makes_none() {
+    let home = home_with("");
+    let in_file = format!("file:{}/records", home.config().display());
+    let checked = home.run(["check", "--store", &in_file]).await;
+    assert_says(&checked, 1, &["`url` in [store]", "onlyonce.toml/records"]);
+    assert_eq!(checked.out, "", "nothing is called good");
+    let not_yet = format!("file:{}/not/yet", home.path().display());
+    let checked = home.run(["check", "--store", &not_yet]).await;
+    assert_eq!(checked.code, Some(0), "{checked:?}");
+    assert!(!home.path().join("not").exists());
+}
+
+#[tokio::test]
 async fn wrong_usage_is_two_and_a_gateway_that_is_not_there_is_one() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [

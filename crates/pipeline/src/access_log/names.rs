@@ -58,13 +58,10 @@ pub(super) fn tells_of_secret(name: &str, folded: &str) -> bool {
         || words(name).any(|word| WORDS.contains(&without_number(&word)))
 }
 
-/// Whether a text that nothing can parse names a secret anywhere.
-pub(super) fn mentions_secret(text: &str) -> bool {
-    let text = folded(text);
-    ANYWHERE
-        .iter()
-        .chain(&ENDINGS)
-        .any(|word| text.contains(word))
+/// Whether a [folded] text has one of these anywhere.
+pub(super) fn mentions_secret(folded: &str) -> bool {
+    let mut all = ANYWHERE.iter().chain(&ENDINGS).chain(&WORDS);
+    all.any(|word| folded.contains(word))
 }
 
 /// Without case, separators and what surrounds it.

@@ -77,17 +77,22 @@ impl Redaction {
         // Some servers separate by `;`, too: what is a value here may be a name there.
         for piece in query.split_inclusive(['&', ';']) {
             let pair = piece.trim_end_matches(['&', ';']);
-            match pair.split_once('=') {
+            let kept = match pair.split_once('=') {
                 Some((name, value))
-                    if !value.is_empty() && (self.is_secret(name) || self.hides_secret(value)) =>
+                    if !value.is_empty()
+                        && (self.is_secret(last_name(name)) || self.hides_secret(value)) =>
                 {
-                    shown.push_str(name);
-                    shown.push('=');
-                    shown.push_str(REDACTED);
-                    shown.push_str(&piece[pair.len()..]);
+                    &pair[..=name.len()]
                 }
-                _ => shown.push_str(piece),
-            }
+                None if self.hides_secret(pair) => "",
+                _ => {
+                    shown.push_str(piece);
+                    continue;
+                }
+            };
+            shown.push_str(kept);
+            shown.push_str(REDACTED);
+            shown.push_str(&piece[pair.len()..]);
         }
         shown
     }
@@ -125,12 +130,12 @@ impl Redaction {
             let secret = value.is_sensitive()
                 || self.headers.contains(name)
                 || self.names_secret(name.as_str());
-            let value = if secret {
-                REDACTED.to_owned()
-            } else if *name == header::REFERER {
-                self.url(&text_of(value.as_bytes()))
-            } else {
-                text_of(value.as_bytes())
+            let text = text_of(value.as_bytes());
+            let value = match *name {
+                _ if secret => REDACTED.to_owned(),
+                header::REFERER => self.url(&text),
+                _ if self.hides_secret(&text) => REDACTED.to_owned(),
+                _ => text,
             };
             (name.as_str().to_owned(), value)
         };
@@ -193,8 +198,8 @@ impl Redaction {
                         self.json(&mut inner);
                         inner.to_string()
                     }
-                    Err(_) if is_like_json(text) => REDACTED.to_owned(),
-                    Err(_) => self.query(text),
+                    // A form or a URL, encoded who knows how often.
+                    Err(_) => REDACTED.to_owned(),
                 };
             }
             Value::String(_) | Value::Null | Value::Bool(_) | Value::Number(_) => {}
@@ -228,7 +233,7 @@ impl Redaction {
         if is_like_json(&value) {
             return match serde_json::from_str::<Value>(value.trim_start_matches(BLANK)) {
                 Ok(inner) => self.holds_secret(&inner),
-                Err(_) => names::mentions_secret(&value),
+                Err(_) => self.mentions_secret(&value),
             };
         }
         value.split(['?', '&', ';', '#', '\r', '\n']).any(|pair| {
@@ -249,6 +254,12 @@ impl Redaction {
             || name.contains(borders) && name.split(borders).any(|part| self.names_secret(part))
     }
 
+    /// Whether a text that nothing can parse names a secret anywhere.
+    fn mentions_secret(&self, text: &str) -> bool {
+        let text = folded(text);
+        names::mentions_secret(&text) || self.fields.iter().any(|field| text.contains(field))
+    }
+
     fn names_secret(&self, name: &str) -> bool {
         let folded = folded(name);
         self.fields.contains(&folded) || names::tells_of_secret(name, &folded)
@@ -266,6 +277,13 @@ const BLANK: [char; 5] = ['\u{feff}', ' ', '\t', '\r', '\n'];
 
 fn is_like_json(text: &str) -> bool {
     text.trim_start_matches(BLANK).starts_with(['{', '[', '"'])
+}
+
+/// In `https://shop.example/pay?token`, and behind lines of text, the name is the last part.
+fn last_name(name: &str) -> &str {
+    name.rsplit(['?', '#', '\r', '\n'])
+        .next()
+        .unwrap_or_default()
 }
 
 fn percent_decoded(text: &str) -> String {

@@ -191,8 +191,23 @@ fn secrets_in_values_that_hold_fields_themselves_are_found() {
         r#"{"a":"user=x&password=s3cret"}"#,
         r#"{"a":"https://shop.example/back?access_token=s3cret"}"#,
         r#""user=x&password=s3cret""#,
+        // Names that are secrets only as a whole, or that the operator gives.
+        r#"{"next":"https://x/cb?card_number=s3cret"}"#,
+        r#"{"u":"https://a/?card_number=s3cret&token=1"}"#,
+        r#"{"url":"wss://x/socket?ticket=s3cret"}"#,
+        r#"{"text":"hello\ncard_number=s3cret"}"#,
+        r#"{"a":"{\"ticket\":\"s3cret\",}"}"#,
+        "https://x/cb?ticket=s3cret",
+        "filter=%7B%22ticket%22%3A%22s3cret%22%2C%7D",
+        "filter=%7B%22card_number%22%3A%22s3cret%22%2C%7D",
+        "filter=%7B%22jwt%22%3A%22s3cret%22%2C%7D",
+        // Encoded once more, and without a name of their own.
+        r#"{"state":"password%3Ds3cret"}"#,
+        r#"{"state":"%7B%22password%22%3A%22s3cret%22%7D"}"#,
+        "%7B%22password%22%3A%22s3cret%22%7D",
     ] {
-        let shown = body(text, "");
+        let redaction = Redaction::new().with_fields(["card_number"]);
+        let shown = redaction.body(text.as_bytes(), text.len() as u64, "");
         assert!(!shown.contains("s3cret"), "{shown}");
         assert!(shown.contains(REDACTED), "{shown}");
     }
@@ -204,5 +219,31 @@ fn secrets_in_values_that_hold_fields_themselves_are_found() {
         r#"{"a":"{\"b\": 1}","c":"x=1&y=2"}"#,
     ] {
         assert_eq!(body(harmless, ""), harmless);
+    }
+}
+
+#[test]
+fn secrets_in_the_values_of_headers_are_found() {
+    for (name, value) in [
+        ("x-forwarded-uri", "/cb?a=1&access_token=s3cret"),
+        ("x-original-url", "/cb?access_token=s3cret"),
+        ("x-state", r#"{"password":"s3cret"}"#),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        let shown = Redaction::new().headers(&headers);
+        assert_eq!(shown, [(name.to_owned(), REDACTED.to_owned())]);
+    }
+    for (name, value) in [
+        ("accept", "text/html;q=0.9, */*;q=0.8"),
+        ("if-none-match", r#""33a64df5""#),
+        ("content-disposition", r#"form-data; name="field""#),
+        ("forwarded", "for=192.0.2.60;proto=http;by=203.0.113.43"),
+        ("x-forwarded-uri", "/cb?page=2"),
+    ] {
+        let mut headers = HeaderMap::new();
+        headers.insert(name, value.parse().unwrap());
+        let shown = Redaction::new().headers(&headers);
+        assert_eq!(shown, [(name.to_owned(), value.to_owned())]);
     }
 }

@@ -127,8 +127,8 @@ fn principal_in(headers: &HeaderMap, name: &HeaderName) -> Option<Principal> {
         return None;
     }
     Some(match String::from_utf8(bytes) {
-        // Only a login makes such a caller.
-        Ok(text) if is_name_of_identity(&text) => Principal::new(format!("\0{text}")),
+        // Only a login makes such a caller. Two, as other bytes may be spelled like it below.
+        Ok(text) if is_name_of_identity(&text) => Principal::new(format!("\0\0{text}")),
         Ok(text) => Principal::new(text),
         // No header's value has a NUL, so that no other name is spelled like this.
         Err(error) => {
@@ -190,6 +190,9 @@ mod tests {
         let forged = principal(&[b"5:admin:1:7"]).unwrap();
         assert_ne!(forged, "5:admin:1:7");
         assert_eq!(principal(&[b"5:admin:x"]).as_deref(), Some("5:admin:x"));
+        // Nor does another way to spell one make two callers one.
+        let odd = [&b"5:admin:4:\xff"[..], br"5:admin:4:\xff"];
+        assert_ne!(principal(&odd[..1]), principal(&odd[1..]));
     }
 
     #[test]

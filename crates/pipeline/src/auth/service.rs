@@ -205,7 +205,7 @@ pub fn is_name_of_identity(name: &str) -> bool {
         let rest = &name[name.find(':')? + 1..];
         let rest = rest.get(app..)?.strip_prefix(':')?;
         let id = part(rest)?;
-        Some(rest.len() == rest.find(':')? + 1 + id)
+        Some(rest.split_once(':')?.1.len() == id)
     };
     read().unwrap_or(false)
 }
@@ -271,6 +271,7 @@ mod tests {
             "5:admin:1",
             "4:admin:1:7",
             "99:admin:1:7",
+            "0::18446744073709551615:",
             ":admin:1:7",
             "2:é:1:7x",
         ] {

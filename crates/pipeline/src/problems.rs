@@ -224,6 +224,45 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_problem_that_the_handler_tells_is_replayed_as_it_was() {
+        let once = IdempotencyLayer::new(MemoryStore::new());
+        let keyed = |key: &str| {
+            let request = Request::post("/").header("idempotency-key", key);
+            request.body(Empty::<bytes::Bytes>::new()).unwrap()
+        };
+        let inner = once.clone().layer(service_fn(async |_: Request<_>| {
+            Ok::<_, Infallible>(Response::new(Full::new(bytes::Bytes::new())))
+        }));
+        let refused = inner.oneshot(keyed("")).await.unwrap();
+        let problem = refused.extensions().get::<Problem>().unwrap().clone();
+        let service = ServiceBuilder::new()
+            .layer(ProblemsLayer::new(Answers::new()))
+            .layer(once)
+            .service(service_fn(move |_: Request<_>| {
+                let told = problem.to_response().map(Full::new);
+                async { Ok::<_, Infallible>(told) }
+            }));
+        let mut told = Vec::new();
+        for _ in 0..2 {
+            let (head, body) = service
+                .clone()
+                .oneshot(keyed("k"))
+                .await
+                .unwrap()
+                .into_parts();
+            let body = body.collect().await.unwrap().to_bytes();
+            told.push((
+                head.headers.contains_key("idempotent-replayed"),
+                head.status,
+                body,
+            ));
+        }
+        assert!(!told[0].0 && told[1].0, "{told:?}");
+        assert_eq!(told[0].1, told[1].1);
+        assert_eq!(told[0].2, told[1].2);
+    }
+
+    #[tokio::test]
     async fn refusals_come_in_the_routes_type() {
         let kinds = [
             (ContentKind::Xml, "<doc><code>53</code><error><detail>"),

@@ -59,6 +59,11 @@ struct Word {
 impl Word {
     fn take<R>(response: &mut Response<R>) -> Self {
         let control = Control::take(response);
+        // What is recorded must be what the client gets: a handler's own answer is nobody's
+        // refusal, now or when it is replayed.
+        if control.is_none() {
+            response.extensions_mut().remove::<Problem>();
+        }
         let effective = response.extensions_mut().remove::<EffectiveStatus>();
         Self {
             status: effective.map_or(response.status(), |EffectiveStatus(status)| status),

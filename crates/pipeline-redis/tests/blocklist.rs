@@ -134,6 +134,34 @@ async fn a_server_that_took_over_is_not_taken_for_the_one_before() {
     assert_eq!(here.find(ip("203.0.113.1")), None);
 }
 
+/// A listing may come to nothing on its way to the book, and each blocklist on a store has its own:
+/// what was known before a loss is told of as everything, however often it is asked for.
+#[tokio::test]
+async fn what_was_known_before_a_loss_is_never_built_on() {
+    let server = start_redis();
+    let store = open(&server.url()).await;
+    let now = SystemClock::new().now();
+    let (old, _) = store.add(&Draft::new("203.0.113.1"), now).await.unwrap();
+    assert!(!store.list(Some(old)).await.unwrap().complete);
+    until("noticed", async || {
+        server
+            .client()
+            .command(&["CLIENT", "KILL", "TYPE", "pubsub"]);
+        store.list(Some(old)).await.unwrap().complete
+    })
+    .await;
+    assert!(store.list(Some(old)).await.unwrap().complete, "again");
+    let twin = store.clone();
+    assert!(twin.list(Some(old)).await.unwrap().complete, "to a clone");
+    let (new, _) = store.add(&Draft::new("203.0.113.2"), now).await.unwrap();
+    assert_ne!(new.epoch, old.epoch, "numbers say nothing of each other");
+    until("built on again", async || {
+        let known = store.list(None).await.unwrap().revision;
+        !store.list(Some(known)).await.unwrap().complete
+    })
+    .await;
+}
+
 #[tokio::test]
 async fn what_others_wrote_wrongly_is_left_out() {
     let server = start_redis();

@@ -47,10 +47,9 @@ struct Shared {
     channel: String,
     changed: Arc<watch::Sender<()>>,
     /// How often the connection that listens was lost: another server may be there now, which has
-    /// lost what the one before had said, and counts on from there.
+    /// lost what the one before had said, and counts on from there. Part of each epoch given out, so
+    /// that nothing known before a loss is compared with, or built on, after it.
     losses: Arc<AtomicU64>,
-    /// How often it had been when everything was read last.
-    losses_read: AtomicU64,
     _listening: Listening,
 }
 
@@ -115,7 +114,6 @@ impl RedisBlocklist {
             channel,
             changed,
             losses,
-            losses_read: AtomicU64::new(0),
             _listening: listening,
         }))
     }
@@ -128,6 +126,8 @@ impl Shared {
         id: &str,
         entry: &str,
     ) -> Result<Option<(Revision, EntryId)>, StoreError> {
+        // Before it is asked: an answer of the server before must not pass for one of the next.
+        let losses = self.losses.load(Ordering::SeqCst);
         let epoch = new_epoch();
         let arguments = [what, id, entry, &epoch, &self.channel, LOG].map(str::as_bytes);
         let script = &self.scripts.change;
@@ -147,7 +147,7 @@ impl Shared {
             return Err(self.link.strange());
         };
         let revision = Revision {
-            epoch,
+            epoch: epoch.wrapping_add(losses),
             number: revision,
         };
         Ok(Some((revision, EntryId(id))))
@@ -158,7 +158,10 @@ impl Shared {
         &self,
         known: Option<Revision>,
     ) -> Result<(Revision, Option<Delta>), StoreError> {
-        let epoch = known.map_or_else(String::new, |known| known.epoch.to_string());
+        let losses = self.losses.load(Ordering::SeqCst);
+        let epoch = known.map_or_else(String::new, |known| {
+            known.epoch.wrapping_sub(losses).to_string()
+        });
         let from = known.map_or(0, |known| known.number).to_string();
         let arguments = [epoch.as_bytes(), from.as_bytes()];
         let script = &self.scripts.since;
@@ -172,7 +175,7 @@ impl Shared {
             return Err(strange());
         };
         let revision = Revision {
-            epoch: number(epoch).ok_or_else(strange)?,
+            epoch: number(epoch).ok_or_else(strange)?.wrapping_add(losses),
             number: number(number_of).ok_or_else(strange)?,
         };
         let [ids, entries] = rest else {
@@ -247,12 +250,8 @@ impl Shared {
 
 impl BlocklistStore for RedisBlocklist {
     async fn list(&self, since: Option<Revision>) -> Result<Listing, StoreError> {
-        let losses = self.0.losses.load(Ordering::SeqCst);
-        let is_told = losses == self.0.losses_read.load(Ordering::SeqCst);
-        let Some(known) = since.filter(|_| is_told) else {
-            let listing = self.0.everything().await?;
-            self.0.losses_read.store(losses, Ordering::SeqCst);
-            return Ok(listing);
+        let Some(known) = since else {
+            return self.0.everything().await;
         };
         let (revision, Some(delta)) = self.0.since(Some(known)).await? else {
             return self.0.everything().await;

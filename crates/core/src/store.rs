@@ -23,9 +23,9 @@ use crate::{Completion, Fingerprint, Lease, Nonce, OnUnknown, Record, RecordId, 
 ///   when records go or the store restarts. A store without one place for it (a cluster) has
 ///   several, and a record always draws from the same one.
 /// - **Repetition.** Every operation may be sent again after a lost reply: a claim by its nonce,
-///   a completion by its fence. A store that sends a claim again by itself sees to it that the
-///   earlier one, should it come after the answer, does not win for nobody what was released
-///   meanwhile.
+///   a completion by its fence. A store that sends a claim again by itself makes sure that the
+///   earlier one can't come after the answer, or it would win again what was released meanwhile,
+///   for nobody; where it can't, it fails, and leaves that to its caller, who looks for it.
 /// - **Cancellation.** Dropping a returned future may or may not leave the operation's effect,
 ///   never half of it, and leaves the store fit for use. An effect that is left may come later
 ///   than the drop, and than calls made after it, by as long as a call may take.

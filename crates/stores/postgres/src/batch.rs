@@ -16,7 +16,6 @@ use crate::error::strange;
 use crate::query::{Borrowed, Parameter};
 use crate::record::corrupt;
 use crate::store::{Inner, claim_of, fence_number, fingerprint_bytes, millis};
-use crate::twin;
 
 /// Steps in one statement.
 const MOST: usize = 64;
@@ -35,7 +34,7 @@ pub(crate) trait Step: Send + Sync + Sized + 'static {
 
     /// Does all of them, in their order, or none; an answer for each.
     fn run(
-        inner: &Arc<Inner>,
+        inner: &Inner,
         connection: Option<Borrowed>,
         steps: &[&Self],
     ) -> impl Future<Output = Result<Vec<Self::Answer>, StoreError>> + Send;
@@ -166,7 +165,7 @@ impl Inner {
     }
 
     async fn fly<S: Step>(
-        self: &Arc<Self>,
+        &self,
         connection: Result<Borrowed, StoreError>,
         mut tickets: Vec<Ticket<S>>,
     ) {
@@ -242,7 +241,7 @@ impl Step for Attempt {
     }
 
     async fn run(
-        inner: &Arc<Inner>,
+        inner: &Inner,
         connection: Option<Borrowed>,
         steps: &[&Self],
     ) -> Result<Vec<Claim>, StoreError> {
@@ -272,32 +271,15 @@ impl Step for Attempt {
             (&labels, Type::BYTEA_ARRAY),
         ];
         let statement = &inner.statements.claim;
-        let mut sent = 0;
-        let rows = inner.call_on(
-            connection,
-            Self::OPERATION,
-            true,
-            statement,
-            &parameters,
-            &mut sent,
-        );
+        // Never sent twice from here: the first might come after the answer to the second, and win
+        // again what has been released meanwhile. Whoever asked knows what it sends, and looks for it.
+        let rows = inner.call_on(connection, Self::OPERATION, false, statement, &parameters);
         let rows = rows.await?;
         if rows.len() != steps.len() {
             return Err(corrupt(Self::OPERATION));
         }
         let pairs = steps.iter().zip(&rows);
-        let claims = pairs.map(|(step, row)| claim_of(step, row));
-        let claims: Vec<Claim> = claims.collect::<Result<_, _>>()?;
-        if sent > 1 {
-            for (step, claim) in steps.iter().zip(&claims) {
-                tokio::spawn(twin::outlive(
-                    Arc::clone(inner),
-                    (*step).clone(),
-                    claim.clone(),
-                ));
-            }
-        }
-        Ok(claims)
+        pairs.map(|(step, row)| claim_of(step, row)).collect()
     }
 
     fn gate(inner: &Inner) -> &Gate<Self> {
@@ -328,7 +310,7 @@ impl Step for Ending {
     }
 
     async fn run(
-        inner: &Arc<Inner>,
+        inner: &Inner,
         connection: Option<Borrowed>,
         steps: &[&Self],
     ) -> Result<Vec<Fenced>, StoreError> {
@@ -368,15 +350,7 @@ impl Step for Ending {
             (&keeps, Type::INT8_ARRAY),
         ];
         let statement = &inner.statements.complete;
-        let mut sent = 0;
-        let rows = inner.call_on(
-            connection,
-            Self::OPERATION,
-            true,
-            statement,
-            &parameters,
-            &mut sent,
-        );
+        let rows = inner.call_on(connection, Self::OPERATION, true, statement, &parameters);
         let rows = rows.await?;
         if rows.len() != steps.len() {
             return Err(corrupt(Self::OPERATION));

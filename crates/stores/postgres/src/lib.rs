@@ -61,7 +61,6 @@ mod store;
 mod tls;
 #[doc(hidden)]
 pub mod transactional;
-mod twin;
 mod upkeep;
 mod url;
 

@@ -128,7 +128,8 @@ impl Schema {
 
 impl Caller {
     /// Runs a statement. When its connection turns out to be dead, another one is tried, as long as
-    /// nothing was sent on it, or `repeatable` says that doing it twice is doing it once.
+    /// nothing was sent on it, or `repeatable` says that doing it twice is doing it once, however
+    /// much later the second time comes.
     ///
     /// # Cancellation safety
     /// A connection whose answer nobody has read is closed, not given back.
@@ -153,15 +154,12 @@ impl Caller {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        let mut sent = 0;
-        let work = self.query_on(
-            None, operation, repeatable, statement, parameters, &mut sent,
-        );
+        let work = self.query_on(None, operation, repeatable, statement, parameters);
         within(limit, operation, work).await
     }
 
     /// As [`query`](Self::query), beginning with a connection that is there already, and without a
-    /// time limit. Counts how often it was `sent`.
+    /// time limit.
     pub(crate) async fn query_on(
         &self,
         mut first: Option<Borrowed>,
@@ -169,7 +167,6 @@ impl Caller {
         repeatable: bool,
         statement: &str,
         parameters: &[Parameter<'_>],
-        sent: &mut u32,
     ) -> Result<Vec<Row>, StoreError> {
         let mut tries = TRIES;
         let mut broke = false;
@@ -193,7 +190,6 @@ impl Caller {
                 }
                 Err(error) => return Err(error),
             };
-            *sent += 1;
             match connection.client().query_typed(statement, parameters).await {
                 Ok(rows) => {
                     connection.give_back();

@@ -192,14 +192,11 @@ impl Inner {
         statement: &str,
         parameters: &[Parameter<'_>],
     ) -> Result<Vec<Row>, StoreError> {
-        let mut sent = 0;
-        self.call_on(
-            None, operation, repeatable, statement, parameters, &mut sent,
-        )
-        .await
+        self.call_on(None, operation, repeatable, statement, parameters)
+            .await
     }
 
-    /// The same, beginning with a connection that is there already. Counts how often it was `sent`.
+    /// The same, beginning with a connection that is there already.
     pub(crate) async fn call_on(
         &self,
         connection: Option<Borrowed>,
@@ -207,14 +204,13 @@ impl Inner {
         repeatable: bool,
         statement: &str,
         parameters: &[Parameter<'_>],
-        sent: &mut u32,
     ) -> Result<Vec<Row>, StoreError> {
         let now = self.injected_time();
         let mut all: Vec<Parameter<'_>> = Vec::with_capacity(parameters.len() + 1);
         all.extend_from_slice(parameters);
         all.push((&now, Type::INT8));
         let caller = &self.caller;
-        let work = caller.query_on(connection, operation, repeatable, statement, &all, sent);
+        let work = caller.query_on(connection, operation, repeatable, statement, &all);
         caller.in_time(operation, work).await
     }
 

@@ -32,7 +32,7 @@ pub(crate) struct Owner {
     stragglers: bool,
     keeper: Arc<Keeper>,
     /// Renews until the claim has ended, not merely until the work has (hazard 12).
-    renewing: AbortOnDropHandle<()>,
+    renewing: AbortOnDropHandle<LastRenewal>,
     _at_work: Gauge,
 }
 
@@ -43,6 +43,16 @@ struct Keeper {
     superseded: AtomicBool,
     /// The owner is ending its claim: a renewal on its way then finds it gone, as it should.
     ending: AtomicBool,
+    /// No more renewals: the lease is to run out.
+    stopping: AtomicBool,
+}
+
+/// What is known of the renewal that the keeper made last.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum LastRenewal {
+    Answered,
+    /// It may still reach the store.
+    Lost,
 }
 
 /// How a claim ended.
@@ -78,6 +88,7 @@ impl Owner {
             learned: Notify::new(),
             superseded: AtomicBool::new(false),
             ending: AtomicBool::new(false),
+            stopping: AtomicBool::new(false),
         });
         let renewing = tokio::spawn(keep(
             engine.clone(),
@@ -214,9 +225,12 @@ impl Owner {
 
     /// Ends the claim: its response is not one that is stored, or nothing ran. The next request
     /// executes. What a vanished owner has left is not forgotten by that.
-    pub(crate) async fn release(self) -> Settled {
+    pub(crate) async fn release(mut self) -> Settled {
         self.keeper.ending.store(true, Ordering::Relaxed);
         let limit = self.policy.store_timeout;
+        if !Engine::forgets(&self.lease) {
+            self.stop_renewing(limit).await;
+        }
         let (engine, lease) = (self.engine.clone(), self.lease.clone());
         let end = async move |overall| engine.give_back(&lease, limit, overall).await;
         match end(limit).await {
@@ -235,6 +249,22 @@ impl Owner {
             }
         }
         Settled::Released
+    }
+
+    /// A renewal that comes after the lease was let run out would start it again, for nobody.
+    async fn stop_renewing(&mut self, limit: Duration) {
+        self.keeper.stopping.store(true, Ordering::Relaxed);
+        self.keeper.learned.notify_one();
+        // The one that is under way takes no longer than this.
+        let last = tokio::time::timeout(limit, &mut self.renewing).await;
+        if matches!(last, Ok(Ok(LastRenewal::Answered))) {
+            return;
+        }
+        let (engine, lease) = (self.engine.clone(), self.lease.clone());
+        engine.clone().spawn(async move {
+            tokio::time::sleep(limit).await;
+            let _ = engine.give_back(&lease, limit, limit).await;
+        });
     }
 
     fn released(self, limit: Duration) {
@@ -341,15 +371,19 @@ async fn keep(
     limit: Duration,
     claimed_at: Instant,
     keeper: Arc<Keeper>,
-) {
+) -> LastRenewal {
     // Counted from before the claim was sent: the store's deadline cannot be earlier than this.
     let mut ends = claimed_at + extend;
     let mut due = claimed_at + extend / 3;
     let mut lost = false;
+    let mut last = LastRenewal::Answered;
     loop {
         tokio::select! {
             () = tokio::time::sleep_until(due) => {}
             () = keeper.learned.notified() => {}
+        }
+        if keeper.stopping.load(Ordering::Relaxed) {
+            return last;
         }
         let asked_at = Instant::now();
         let fingerprint = *keeper
@@ -371,18 +405,22 @@ async fn keep(
                 ends = asked_at + extend;
                 due = asked_at + extend / 3;
                 lost = false;
+                last = LastRenewal::Answered;
             }
-            Ok(Fenced::Superseded) if keeper.ending.load(Ordering::Relaxed) => return,
+            Ok(Fenced::Superseded) if keeper.ending.load(Ordering::Relaxed) => {
+                return LastRenewal::Answered;
+            }
             Ok(Fenced::Superseded) => {
                 keeper.superseded.store(true, Ordering::Relaxed);
                 telemetry::renewal_lost();
                 tracing::warn!(key = lease.id.tag(), "lease lost: another owner took over");
-                return;
+                return LastRenewal::Answered;
             }
             Err(error) => {
                 // Goes on trying even past the end: as long as nobody took over, the lease can
                 // be had back, and the fence tells.
                 due = Instant::now() + extend / 10;
+                last = LastRenewal::Lost;
                 if !lost && due >= ends {
                     lost = true;
                     telemetry::renewal_lost();

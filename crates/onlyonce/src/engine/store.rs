@@ -203,8 +203,7 @@ impl Engine {
         limit: Duration,
         overall: Duration,
     ) -> Result<(), StoreError> {
-        // Effects that go with the record are undone by nothing else.
-        if lease.attempt == 1 || lease.effects == Effects::WithRecord {
+        if Self::forgets(lease) {
             self.release(lease, limit, overall).await.map(|_| ())
         } else {
             let run_out = Renewal {
@@ -216,6 +215,12 @@ impl Engine {
                 .await
                 .map(|_| ())
         }
+    }
+
+    /// Whether a claim that is given back is forgotten, and not let run out.
+    pub(super) fn forgets(lease: &Lease) -> bool {
+        // Effects that go with the record are undone by nothing else.
+        lease.attempt == 1 || lease.effects == Effects::WithRecord
     }
 
     /// Calls until it succeeds, fails for good, or `overall` has passed.

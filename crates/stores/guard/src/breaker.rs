@@ -34,7 +34,8 @@ impl Breaker {
         }
     }
 
-    /// How many calls must fail in a row. Default: 5. Zero counts as one.
+    /// How many calls must fail in a row. Default: 5. Zero counts as one. Calls that were under way
+    /// together and fail at once count as one: a single broken connection may carry many.
     pub const fn failures(mut self, failures: u32) -> Self {
         self.failures = failures;
         self
@@ -82,9 +83,22 @@ struct State {
 
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    Closed { failures: u32 },
-    Open { until: Instant },
+    Closed {
+        failures: u32,
+        /// When the last one was that counted.
+        last: Option<Instant>,
+    },
+    Open {
+        until: Instant,
+    },
     Trying,
+}
+
+impl Stage {
+    const CLOSED: Self = Self::Closed {
+        failures: 0,
+        last: None,
+    };
 }
 
 /// A call that was let through. Dropped unsettled, it was given up.
@@ -103,7 +117,7 @@ impl Circuit {
             settings,
             patience,
             state: Mutex::new(State {
-                stage: Stage::Closed { failures: 0 },
+                stage: Stage::CLOSED,
                 epoch: 0,
             }),
         }
@@ -190,10 +204,10 @@ impl Permit<'_> {
             return;
         }
         match &mut state.stage {
-            Stage::Closed { failures } => *failures = 0,
+            Stage::Closed { failures, .. } => *failures = 0,
             // It was sent when the store was taken for lost.
             Stage::Open { .. } | Stage::Trying => {
-                state.enter(Stage::Closed { failures: 0 });
+                state.enter(Stage::CLOSED);
                 tracing::info!("the store answers again");
             }
         }
@@ -206,7 +220,12 @@ impl Permit<'_> {
             return;
         }
         match &mut state.stage {
-            Stage::Closed { failures } => {
+            Stage::Closed { failures, last } => {
+                let at_once = self.started.elapsed() < circuit.patience;
+                if at_once && last.is_some_and(|last| self.started < last) {
+                    return;
+                }
+                *last = Some(Instant::now());
                 *failures += 1;
                 if *failures >= circuit.settings.failures {
                     let failures = *failures;
@@ -238,5 +257,37 @@ impl Drop for Permit<'_> {
                 });
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_one_broken_connection_takes_with_it_count_as_one() {
+        let patience = Duration::from_millis(500);
+        let circuit = Circuit::new(Breaker::new().failures(3), patience);
+        let fail_together = async |count: usize, after: Duration| {
+            let permits: Vec<_> = (0..count).map(|_| circuit.pass()).collect();
+            tokio::time::advance(after).await;
+            permits.into_iter().for_each(|permit| permit.settle(false));
+        };
+        for _ in 0..2 {
+            fail_together(64, Duration::from_millis(1)).await;
+            assert_eq!(circuit.state(), BreakerState::Closed);
+        }
+        fail_together(64, Duration::from_millis(1)).await;
+        assert_eq!(circuit.state(), BreakerState::Open);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn calls_that_took_long_to_fail_all_count() {
+        let patience = Duration::from_millis(500);
+        let circuit = Circuit::new(Breaker::new().failures(3), patience);
+        let permits = [circuit.pass(), circuit.pass(), circuit.pass()];
+        tokio::time::advance(patience).await;
+        permits.into_iter().for_each(|permit| permit.settle(false));
+        assert_eq!(circuit.state(), BreakerState::Open);
     }
 }

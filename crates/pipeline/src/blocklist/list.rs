@@ -281,6 +281,10 @@ impl Blocklist {
         }
         // It is in force, and will be looked at again.
         change.make(&mut book, inner.now())?;
+        if reloaded.is_ok() {
+            // Made before the store lost its count, and maybe over what came after.
+            book.doubt();
+        }
         inner.publish(&book);
         inner.wake.notify_one();
         Ok(())

@@ -168,6 +168,11 @@ impl Book {
         self.revision = Some(revision);
     }
 
+    /// Notes that something is in here which the store may not have: all of it is to be read.
+    pub(super) fn doubt(&mut self) {
+        self.revision = None;
+    }
+
     /// Takes over what the store says, and gives what nobody understands. On an error the revision
     /// stays behind: the same is asked for again.
     pub(super) fn take(

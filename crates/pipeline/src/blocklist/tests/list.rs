@@ -206,6 +206,21 @@ async fn a_slow_listing_does_not_undo_a_change() {
 }
 
 #[tokio::test]
+async fn a_change_of_another_count_does_not_stay_over_what_the_store_has() {
+    let odd = Odd::default();
+    odd.silent.store(true, Ordering::SeqCst);
+    let options = BlocklistOptions::new().with_poll(Duration::from_secs(3600));
+    let list = Blocklist::load_with(odd.clone(), options).await.unwrap();
+    list.add(&Draft::new("10.0.0.1")).await.unwrap();
+    odd.forgets.store(true, Ordering::SeqCst);
+    list.add(&Draft::new("10.0.0.2")).await.unwrap();
+    until("it is as the store has it", async || {
+        list.find(ip("10.0.0.2")).is_none() && list.find(ip("10.0.0.1")).is_some()
+    })
+    .await;
+}
+
+#[tokio::test]
 async fn a_store_that_fails_at_the_start_is_an_error() {
     let store = Odd::default();
     store.broken.store(true, Ordering::SeqCst);

@@ -39,6 +39,8 @@ pub(super) struct Odd {
     pub(super) broken: Arc<AtomicBool>,
     pub(super) silent: Arc<AtomicBool>,
     pub(super) garbage: Arc<AtomicBool>,
+    /// What is added, somebody else removes at once, and the count has been lost in between.
+    pub(super) forgets: Arc<AtomicBool>,
     /// Listings are always of everything, and wait here once they are made.
     pub(super) gate: Option<Arc<Semaphore>>,
 }
@@ -80,7 +82,12 @@ impl BlocklistStore for Odd {
 
     async fn add(&self, draft: &Draft, now: Timestamp) -> Result<(Revision, Entry), StoreError> {
         self.check()?;
-        self.real.add(draft, now).await
+        let (mut revision, entry) = self.real.add(draft, now).await?;
+        if self.forgets.load(Ordering::SeqCst) {
+            self.real.remove(entry.id).await?;
+            revision.epoch += 1;
+        }
+        Ok((revision, entry))
     }
 
     async fn update(

@@ -54,6 +54,7 @@ async fn hazard_01_of_a_hundred_at_once_one_executes_and_the_others_are_told_to_
     for _ in 0..99 {
         assert_in_progress(&answers.next().await.unwrap());
     }
+    gate.arrived(1).await;
     assert_eq!(upstream.total(), 1);
     gate.open();
     let owner = answers.next().await.unwrap();

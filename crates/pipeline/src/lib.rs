@@ -100,6 +100,8 @@ mod problems;
 #[cfg(feature = "read-only")]
 pub mod read_only;
 mod refusal;
+#[cfg(any(feature = "blocklist", feature = "read-only"))]
+mod refused;
 mod telemetry;
 mod text;
 

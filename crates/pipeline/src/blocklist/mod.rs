@@ -61,7 +61,6 @@ mod allow_list;
 mod entry;
 mod error;
 mod file;
-mod future;
 mod layer;
 mod list;
 mod memory;
@@ -77,13 +76,13 @@ mod trie;
 #[cfg(test)]
 mod tests;
 
+pub use crate::refused::ResponseFuture;
 pub use allow_list::{
     AllowList, AllowListError, AllowListLayer, AllowListService, ProtectedPathError,
 };
 pub use entry::{Draft, DraftError, Entry, EntryId, Expiry, Status};
 pub use error::BlocklistError;
 pub use file::FileBlocklist;
-pub use future::ResponseFuture;
 pub use layer::BlocklistLayer;
 pub use list::{Blocklist, BlocklistStats};
 pub use memory::MemoryBlocklist;

@@ -11,9 +11,9 @@ use tower_service::Service;
 
 use super::addr::AddrFn;
 use super::entry::EntryId;
-use super::future::ResponseFuture;
 use super::list::Blocklist;
 use crate::path::read_strictly;
+use crate::refused::ResponseFuture;
 use crate::{Answers, Code, PipelineBody, Refusal, Text};
 
 /// A service that some addresses don't reach. Made by [`BlocklistLayer`](super::BlocklistLayer).

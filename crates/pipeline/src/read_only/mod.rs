@@ -31,15 +31,14 @@
 //! something at a GET changes it still.
 
 mod exempt;
-mod future;
 mod layer;
 mod service;
 mod switch;
 #[cfg(test)]
 mod tests;
 
+pub use crate::refused::ResponseFuture;
 pub use exempt::{Exempt, ExemptError};
-pub use future::ResponseFuture;
 pub use layer::{ReadOnlyLayer, Refused};
 pub use service::ReadOnlyService;
 pub use switch::ReadOnly;

@@ -8,9 +8,9 @@ use http::{Request, Response};
 use tower_service::Service;
 
 use super::super::addr::AddrFn;
-use super::super::future::ResponseFuture;
 use super::paths::is_protected;
 use super::{AllowList, SharedPaths};
+use crate::refused::ResponseFuture;
 use crate::{Answers, Code, PipelineBody, Refusal, Text};
 
 /// A service of which few addresses reach some paths. Made by

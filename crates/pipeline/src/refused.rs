@@ -1,4 +1,4 @@
-//! The future of a response.
+//! The future of layers that call the inner service at once, or refuse at once.
 
 use std::fmt;
 use std::future::Future;
@@ -12,7 +12,7 @@ use pin_project_lite::pin_project;
 use crate::PipelineBody;
 
 pin_project! {
-    /// The future of [`ReadOnlyService`](super::ReadOnlyService).
+    /// The inner service's response, or a refusal in its place.
     ///
     /// # Cancellation safety
     /// As safe as the inner service's: dropping it drops that one.
@@ -31,13 +31,13 @@ pin_project! {
 }
 
 impl<F> ResponseFuture<F> {
-    pub(super) const fn passed(future: F) -> Self {
+    pub(crate) const fn passed(future: F) -> Self {
         Self {
             kind: Kind::Passed { future },
         }
     }
 
-    pub(super) const fn refused(response: Response<Bytes>) -> Self {
+    pub(crate) const fn refused(response: Response<Bytes>) -> Self {
         Self {
             kind: Kind::Refused {
                 response: Some(response),

@@ -33,6 +33,7 @@
 //! of a path in the middle.
 
 mod columns;
+mod outcome;
 mod postgres;
 mod sqlite;
 mod statement;

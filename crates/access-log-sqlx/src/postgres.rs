@@ -11,6 +11,7 @@ use sqlx::postgres::{PgArguments, PgConnectOptions, PgConnection, PgPool, PgPool
 use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, Postgres, query::Query};
 
 use crate::columns;
+use crate::outcome;
 use crate::statement::{Dialect, Statement, Value};
 
 /// In their order; the first is version 1. Never changed once released.
@@ -187,11 +188,7 @@ impl RowSink for PostgresSink {
             }
             transaction.commit().await
         };
-        Box::pin(async {
-            writing
-                .await
-                .map_err(|error| SinkError::new("written", error))
-        })
+        outcome::of("written", writing)
     }
 
     fn list<'a>(&'a self, query: &'a RowQuery) -> SinkFuture<'a, Vec<RowSummary>> {
@@ -202,11 +199,7 @@ impl RowSink for PostgresSink {
                 .map(columns::summary)
                 .collect::<Result<Vec<_>, BoxError>>()
         };
-        Box::pin(async {
-            reading
-                .await
-                .map_err(|error: BoxError| SinkError::new("read", error))
-        })
+        outcome::of("read", reading)
     }
 
     fn find(&self, id: RowId) -> SinkFuture<'_, Option<AccessRow>> {
@@ -215,11 +208,7 @@ impl RowSink for PostgresSink {
             let row = select.fetch_optional(&self.pool).await?;
             row.as_ref().map(columns::row).transpose()
         };
-        Box::pin(async {
-            reading
-                .await
-                .map_err(|error: BoxError| SinkError::new("read", error))
-        })
+        outcome::of("read", reading)
     }
 
     fn purge(&self, before: Timestamp, most: usize) -> SinkFuture<'_, u64> {
@@ -228,11 +217,7 @@ impl RowSink for PostgresSink {
             let purged = delete.execute(&self.pool).await?;
             Ok::<_, sqlx::Error>(purged.rows_affected())
         };
-        Box::pin(async {
-            purging
-                .await
-                .map_err(|error| SinkError::new("purged", error))
-        })
+        outcome::of("purged", purging)
     }
 }
 

@@ -14,6 +14,7 @@ use sqlx::sqlite::{
 use sqlx::{AssertSqlSafe, Connection as _, Sqlite, query::Query, sqlite::SqliteArguments};
 
 use crate::columns;
+use crate::outcome;
 use crate::statement::{Dialect, Statement, Value};
 
 /// In their order; the first is version 1. Never changed once released.
@@ -171,11 +172,7 @@ impl RowSink for SqliteSink {
             }
             transaction.commit().await
         };
-        Box::pin(async {
-            writing
-                .await
-                .map_err(|error| SinkError::new("written", error))
-        })
+        outcome::of("written", writing)
     }
 
     fn list<'a>(&'a self, query: &'a RowQuery) -> SinkFuture<'a, Vec<RowSummary>> {
@@ -186,11 +183,7 @@ impl RowSink for SqliteSink {
                 .map(columns::summary)
                 .collect::<Result<Vec<_>, BoxError>>()
         };
-        Box::pin(async {
-            reading
-                .await
-                .map_err(|error: BoxError| SinkError::new("read", error))
-        })
+        outcome::of("read", reading)
     }
 
     fn find(&self, id: RowId) -> SinkFuture<'_, Option<AccessRow>> {
@@ -199,11 +192,7 @@ impl RowSink for SqliteSink {
             let row = select.fetch_optional(&self.readers).await?;
             row.as_ref().map(columns::row).transpose()
         };
-        Box::pin(async {
-            reading
-                .await
-                .map_err(|error: BoxError| SinkError::new("read", error))
-        })
+        outcome::of("read", reading)
     }
 
     fn purge(&self, before: Timestamp, most: usize) -> SinkFuture<'_, u64> {
@@ -215,11 +204,7 @@ impl RowSink for SqliteSink {
             }
             Ok::<_, sqlx::Error>(purged)
         };
-        Box::pin(async {
-            purging
-                .await
-                .map_err(|error| SinkError::new("purged", error))
-        })
+        outcome::of("purged", purging)
     }
 }
 
